@@ -1,0 +1,39 @@
+# make demo    installs into .venv and runs everything end to end
+# make test    installs what it needs and runs all tests that need no root
+# make check   lint, format, types, floors
+# make test-system   tests that need root (they mount small file systems)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-system check install clean
+.DELETE_ON_ERROR:
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt launch/preflight.py
+	@$(PYTHON) launch/preflight.py
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet torch numpy
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python -m launch.demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest tests --ignore=tests/system
+
+test-system: $(INSTALLED)
+	$(BIN)/python -m pytest tests/system
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build *.egg-info

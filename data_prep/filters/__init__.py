@@ -1,0 +1,1 @@
+"""What is done to a document's text, and the rules that drop it with a reason."""

@@ -1,0 +1,40 @@
+"""Progress of a phase: a bar on a terminal, a line elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class PhaseProgress:
+    """Shows how many tasks of one phase are done."""
+
+    def __init__(self, console: Console, phase: str, num_tasks: int) -> None:
+        """Announce a phase of `num_tasks`."""
+        self._console, self._phase = console, phase
+        self._start = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(phase, total=num_tasks)
+
+    def __enter__(self) -> "PhaseProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if not self._console.is_terminal and kind is None:
+            self._console.print(f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s", highlight=False)
+
+    def advance(self) -> None:
+        """One task is done."""
+        self._progress.advance(self._task)

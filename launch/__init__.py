@@ -1,0 +1,1 @@
+"""Starting jobs: on this machine through DeepSpeed's launcher, or on a SLURM cluster."""

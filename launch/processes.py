@@ -1,0 +1,169 @@
+"""Running a plan's command in a process group of its own, so that it and all it started end together."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+from pipeline.errors import RunError
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 30
+
+_GUARD = """
+read -r line
+[ "$line" = ended ] && exit
+kill -s TERM -- "-$0"
+second=0
+while [ "$second" -lt "$1" ] && kill -s 0 -- "-$0"; do sleep 1; second=$((second + 1)); done
+kill -s KILL -- "-$0"
+"""
+"""Reads a pipe that only `tarmac launch` holds open: when that goes, even by SIGKILL, group $0 ends within $1 s."""
+
+
+class JobProcess:
+    """A command, its process group, and the ranks in it."""
+
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], num_ranks: int) -> None:
+        """Prepare to run a command.
+
+        Args:
+            command: Program and arguments.
+            environment: Variables set on top of the inherited ones.
+            num_ranks: Ranks that it will start as its grandchildren (DeepSpeed's runner starts `launch`, which starts
+                them); 0 if the command is the job itself.
+        """
+        self._command, self._environment, self._num_ranks = command, environment, num_ranks
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ranks: list[psutil.Process] = []
+        self._waiting: list[int] = []
+        self._interrupts = 0
+
+    def run(self) -> int:
+        """Run until the command and all it started have ended, forwarding signals; the exit status for a shell.
+
+        Raises:
+            RunError: The program cannot be started.
+        """
+        with self._forwarding():
+            process = self._process = self._start()
+            with self._guarded(process.pid):
+                for signum in self._waiting:
+                    self.forward(signum)
+                while (code := process.poll()) is None:
+                    self._find_ranks(process.pid)
+                    time.sleep(POLL_SECONDS)
+                lost = any(_is_alive(rank) for rank in self._ranks)
+                _end_group(process.pid)
+        if code == 0 and lost:
+            return 1  # DeepSpeed's runner reports 0 when `launch`, between it and the ranks, was killed
+        return 128 - code if code < 0 else code
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(self._command, env={**os.environ, **self._environment}, start_new_session=True)
+        except OSError as error:
+            raise RunError(f"{self._command[0]} cannot be started ({error.strerror}); is it installed?") from error
+
+    def _find_ranks(self, runner: int) -> None:
+        if len(self._ranks) >= self._num_ranks:
+            return
+        try:
+            found = [rank for launch in psutil.Process(runner).children() for rank in launch.children()]
+            ranks = [rank for rank in found if "LOCAL_RANK" in rank.environ()]
+        except psutil.Error:
+            return  # a part of the tree ended while it was read; the next look finds the rest
+        if len(ranks) > len(self._ranks):  # fewer: the tree is falling apart, and what was found must still be ended
+            self._ranks = ranks
+
+    def forward(self, signum: int) -> None:
+        """Hand a signal to the ranks themselves.
+
+        DeepSpeed's runner and `launch` die of USR1, turn TERM into a kill with exit status 1, and leave the ranks
+        behind when they are killed. Sent to the ranks, a signal means what the training loop says it means, and
+        their exit status comes back. Before there are ranks, or at the second Ctrl-C, the job is simply ended.
+        """
+        if self._process is None:
+            self._waiting.append(signum)
+            return
+        self._interrupts += signum == signal.SIGINT
+        self._find_ranks(self._process.pid)
+        if self._interrupts > 1:
+            _signal_group(self._process.pid, signal.SIGKILL)
+        elif not self._num_ranks:
+            self._process.send_signal(signum)
+        elif not self._ranks:
+            _signal_group(self._process.pid, signal.SIGTERM)
+        for rank in self._ranks:
+            try:
+                rank.send_signal(signum)
+            except psutil.NoSuchProcess:
+                continue
+
+    @contextmanager
+    def _forwarding(self) -> Iterator[None]:
+        def handle(signum: int, frame: FrameType | None) -> None:
+            self.forward(signum)
+
+        before = {signum: signal.signal(signum, handle) for signum in FORWARDED}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    @contextmanager
+    def _guarded(self, group: int) -> Iterator[None]:
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, str(group), str(GRACE_SECONDS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            _signal_group(group, signal.SIGKILL)
+            guard.communicate(b"ended\n")
+
+
+def _end_group(group: int) -> None:
+    """End what outlived the command: first politely, then not."""
+    _signal_group(group, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while _members(group) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 4)
+    _signal_group(group, signal.SIGKILL)
+
+
+def _signal_group(group: int, signum: int) -> None:
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        return  # nobody is left
+
+
+def _members(group: int) -> list[psutil.Process]:
+    """Who lives in a group; a zombie that an idle init has not collected does not count."""
+    return [process for process in psutil.process_iter() if _group_of(process) == group and _is_alive(process)]
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

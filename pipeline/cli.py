@@ -1,0 +1,226 @@
+"""The `tarmac` command. Nothing heavy is imported before a command runs; only here do errors become exit statuses."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from pipeline.errors import TarmacError
+from pipeline.runtime.arguments import ArgumentParser
+
+_ACT = "CONFIG is a YAML file; section.key=value words override its keys."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 2 after an error of the user's, told in one sentence."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        status: int | None = options.run(options)
+    except TarmacError as error:
+        print(f"tarmac: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return status or 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="tarmac",
+        description="From web text to a trained language model on a GPU cluster.",
+        epilog="First steps: tarmac init my.yaml; tarmac prep configs/data_prep/stdlib.yaml",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for entry_point in sorted(entry_points(group="tarmac.commands"), key=lambda entry: entry.name, reverse=True):
+        entry_point.load()(commands)
+    _add_training(commands)
+    _add_acting(commands, "eval", _evaluate, "measure runs on held-out sets", "tarmac eval configs/evaluate/demo.yaml")
+    _add_acting(commands, "export", _export, "write a Hugging Face folder",
+                "tarmac export configs/export/huggingface.yaml run=runs/demo output=exports/demo")  # fmt: skip
+    _add_generate(commands)
+    _add_looking(commands)
+    _add_init(commands)
+    return parser
+
+
+def _add_acting(commands: Any, name: str, run: Any, text: str, example: str) -> argparse.ArgumentParser:
+    description, epilog = f"{text[0].upper()}{text[1:]}. {_ACT}", f"Example: {example}"
+    parser = commands.add_parser(name, help=text, description=description, epilog=epilog)
+    parser.add_argument("config", metavar="CONFIG", help="YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys to override")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_training(commands: Any) -> None:
+    hint = "Start several ranks with `tarmac launch`, deepspeed or torchrun. "
+    for name, stages, text in (
+        ("train", ("pretrain",), "pre-train a model on a corpus"),
+        ("finetune", ("finetune",), "fine-tune a run's checkpoint on conversations"),
+    ):
+        example = "configs/pretrain/demo.yaml batch.micro_size=8" if name == "train" else "configs/finetune/sft.yaml"
+        parser = _add_acting(commands, name, _train, text, f"tarmac {name} {example}")
+        parser.description = f"{parser.description} {hint}"
+        parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # some launchers add it
+        parser.set_defaults(stages=stages)
+
+
+def _add_generate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="continue a prompt",
+        description="Continue a prompt with a run's newest good checkpoint.",
+        epilog='Example: tarmac generate runs/demo --prompt "def main("',
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("--prompt", default="", help="text to continue")
+    parser.add_argument("--chat", action="store_true", help="the prompt is a user's message")
+    parser.add_argument(
+        "--few-shot",
+        metavar="PAIRS",
+        nargs="?",
+        const="",
+        help="in-context learning, measured on a JSON-lines file of pairs (the run's held-out ones)",
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="at most so many tokens (128)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (0.8)")
+    parser.add_argument("--top-k", type=int, default=50, help="sample among the k likeliest tokens; 0: all (50)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="sample among the likeliest of this mass (0.95)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (0)")
+    parser.add_argument("--num-samples", type=int, default=1, help="continuations (1)")
+    parser.add_argument("--step", type=int, help="which checkpoint (the newest)")
+    parser.set_defaults(run=_generate)
+
+
+def _add_looking(commands: Any) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="check every checksum of a run or corpus",
+        description="Check every checksum of a run's checkpoints or of a corpus. Nothing is changed.",
+        epilog="Example: tarmac verify runs/demo",
+    )
+    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
+    parser.set_defaults(run=_verify)
+    parser = commands.add_parser(
+        "explain",
+        help="which documents went into a step",
+        description="Which documents each sequence of a past or future step is made of: computed, not logged.",
+        epilog="Example: tarmac explain runs/demo --step 100",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("--step", type=int, required=True, help="number of the step, from 1")
+    parser.set_defaults(run=_explain)
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page of a run",
+        description="Write a self-contained HTML page of a run.",
+        epilog="Example: tarmac report runs/demo",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("--output", help="where to write it (RUN/report.html)")
+    parser.set_defaults(run=_report)
+
+
+def _add_init(commands: Any) -> None:
+    parser = commands.add_parser(
+        "init",
+        help="write a commented starter config",
+        description="Write a commented starter config.",
+        epilog="Example: tarmac init my.yaml --stage pretrain",
+    )
+    parser.add_argument("path", metavar="FILE", help="YAML file to write; it must not exist")
+    parser.add_argument("--stage", default="pretrain", choices=("prep", "pretrain", "finetune", "evaluate", "export"))
+    parser.set_defaults(run=_init)
+    parser = commands.add_parser(
+        "schema",
+        help="write the configs' JSON schema",
+        description="Write a JSON schema of all configs, for editors.",
+        epilog="Example: tarmac schema > configs/schema.json",
+    )
+    parser.set_defaults(run=_schema)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from pipeline.config.stages import load_stage
+
+    config: Any = load_stage(options.config, options.overrides, allowed=options.stages)
+    if options.dry_run:
+        from pipeline.stages.plan import print_training_plan
+
+        print_training_plan(config)
+        return 0
+    from pipeline.stages.train import train
+
+    return train(config)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    config = _load_or_show(options, "evaluate")
+    if config is not None:
+        from pipeline.stages.evaluate import evaluate
+
+        evaluate(config)
+
+
+def _export(options: argparse.Namespace) -> None:
+    config = _load_or_show(options, "export")
+    if config is not None:
+        from pipeline.stages.export import export
+
+        export(config)
+
+
+def _load_or_show(options: argparse.Namespace, stage: str) -> Any:
+    """The config; None after a dry run, which prints it."""
+    from pipeline.config.load import dump
+    from pipeline.config.stages import load_stage
+
+    config = load_stage(options.config, options.overrides, allowed=(stage,))
+    if options.dry_run:
+        print(dump(config), end="")
+        return None
+    return config
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from pipeline.stages.generate import generate_from_options
+
+    generate_from_options(options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pipeline.stages.verify import verify
+
+    return verify(options.folder)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from pipeline.stages.explain import explain
+
+    explain(options.run_folder, options.step)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from pipeline.stages.report import write_report
+
+    print(write_report(options.run_folder, options.output))
+
+
+def _init(options: argparse.Namespace) -> None:
+    from pipeline.config.starter import write_starter
+
+    write_starter(options.path, options.stage)
+    print(f"wrote {options.path}")
+
+
+def _schema(options: argparse.Namespace) -> None:
+    from pipeline.config.schema import schema_text
+
+    print(schema_text(), end="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

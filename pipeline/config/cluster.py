@@ -1,0 +1,69 @@
+"""Where a job runs: on this machine, or on a SLURM cluster."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from pipeline.config.base import Config
+
+
+class LocalCluster(Config):
+    """Processes on this machine, through DeepSpeed's launcher."""
+
+    type: Literal["local"]
+    """This machine."""
+    processes: PositiveInt | Literal["auto"] = "auto"
+    """Number of ranks; `auto` is one per GPU, or 2 on a machine without GPUs."""
+    threads_per_process: PositiveInt | Literal["auto"] = "auto"
+    """CPU threads of each rank; `auto` shares the cores evenly."""
+    master_port: PositiveInt | None = None
+    """Port for the ranks to meet; a free one if not given."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More environment variables."""
+
+
+class SlurmCluster(Config):
+    """One srun task per GPU on a SLURM cluster."""
+
+    type: Literal["slurm"]
+    """SLURM."""
+    nodes: PositiveInt
+    """Number of nodes."""
+    gpus_per_node: PositiveInt
+    """GPUs, and so tasks, per node."""
+    cpus_per_task: PositiveInt
+    """CPU cores per task."""
+    time: str = Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")
+    """Time limit, [days-]hours:minutes:seconds."""
+    partition: str | None = None
+    """Partition."""
+    account: str | None = None
+    """Account."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Node features."""
+    exclude: str | None = None
+    """Nodes to leave out."""
+    signal_seconds: NonNegativeInt = 120
+    """SIGUSR1 comes so long before the time limit; all ranks save and the job is requeued."""
+    requeue: bool = True
+    """Put the job back in the queue when it ends with 85."""
+    master_port: PositiveInt = 29500
+    """Port for the ranks to meet."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before the job: modules, virtual environment."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More environment variables."""
+    log_dir: str = "runs/slurm"
+    """Folder of the job's output files."""
+
+
+Cluster = Annotated[LocalCluster | SlurmCluster, Field(discriminator="type")]
+
+
+class ClusterConfig(Config):
+    """A cluster file."""
+
+    cluster: Cluster
+    """Where the job runs."""

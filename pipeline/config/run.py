@@ -1,0 +1,123 @@
+"""The config of a training run: pre-training and fine-tuning are the same loop with other models and batches."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pipeline.config.base import Config
+from pipeline.config.data import CorpusData, Data
+from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
+from pipeline.config.optimization import Batch, Duration, Engine, Optimizer, Schedule
+
+
+class Checkpoints(Config):
+    """When checkpoints are written and which are kept."""
+
+    every_steps: PositiveInt = 1000
+    """Steps between two checkpoints; the last step is always saved."""
+    keep_last: PositiveInt = 3
+    """How many are kept; older ones are deleted after a newer one is committed."""
+
+
+class Evaluation(Config):
+    """Evaluation inside the loop, on the data's validation split."""
+
+    every_steps: PositiveInt = 1000
+    """Steps between two evaluations; also done at the last step."""
+    max_sequences: PositiveInt = 256
+    """At most so many sequences."""
+
+
+class Wandb(Config):
+    """Weights & Biases."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """`auto`: online if a key is set in the environment, else offline."""
+    project: str = "tarmac"
+    """Project name."""
+    group: str | None = None
+    """Group name."""
+    tags: tuple[str, ...] = ()
+    """Tags."""
+
+
+class Tracking(Config):
+    """Where metrics go; `metrics.jsonl` is always written."""
+
+    log_every_steps: PositiveInt = 10
+    """Steps between two rows."""
+    wandb: Wandb = Wandb()
+    """Weights & Biases."""
+
+
+class RunConfig(Config):
+    """Everything that decides what a training run does."""
+
+    stage: Literal["pretrain", "finetune"]
+    """`pretrain` learns from a corpus, `finetune` from conversations on top of a checkpoint."""
+    output: str
+    """The run folder; the same command with the same folder resumes."""
+    seed: NonNegativeInt = 0
+    """Seeds weights, order of samples and dropout."""
+    model: Model
+    """What is trained."""
+    adapter: Adapter = Field(default=NoAdapter(type="none"))
+    """All weights, or low-rank updates."""
+    data: Data
+    """What it learns from."""
+    tokenizer: str | None = None
+    """Tokenizer folder; by default the corpus's or the checkpoint's own."""
+    batch: Batch
+    """Sequences per update."""
+    duration: Duration
+    """How long."""
+    optimizer: Optimizer
+    """How weights are updated."""
+    schedule: Schedule = Schedule()
+    """The learning rate over time."""
+    engine: Engine = Engine()
+    """DeepSpeed."""
+    checkpoints: Checkpoints = Checkpoints()
+    """Saving."""
+    evaluation: Evaluation = Evaluation()
+    """Measuring on held-out data."""
+    tracking: Tracking = Tracking()
+    """Reporting."""
+
+    @model_validator(mode="after")
+    def stage_fits_blocks(self) -> "RunConfig":
+        """Fine-tuning starts from a checkpoint; an adapter needs one too; pre-training reads a corpus."""
+        if self.stage == "finetune" and not isinstance(self.model, CheckpointModel):
+            raise ValueError(f"model.type ({self.model.type}) must be checkpoint when stage is finetune")
+        if self.adapter.type != "none" and not isinstance(self.model, CheckpointModel):
+            raise ValueError(f"adapter.type ({self.adapter.type}) needs model.type checkpoint")
+        if self.stage == "pretrain" and not isinstance(self.data, CorpusData):
+            raise ValueError(f"data.type ({self.data.type}) must be corpus when stage is pretrain")
+        return self
+
+    @model_validator(mode="after")
+    def sequences_fit_positions(self) -> "RunConfig":
+        """A fresh model has positions for whole sequences."""
+        length = self.data.sequence_length
+        if isinstance(self.model, LlamaModel) and length > self.model.max_positions:
+            raise ValueError(
+                f"data.sequence_length ({length}) must be at most model.max_positions ({self.model.max_positions})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def muon_is_not_clipped(self) -> "RunConfig":
+        """DeepSpeed clips after Muon's orthogonalisation: the update would shrink, not the gradient."""
+        if self.optimizer.type == "muon" and self.engine.gradient_clipping > 0:
+            raise ValueError(
+                f"engine.gradient_clipping ({self.engine.gradient_clipping}) must be 0 with optimizer.type muon"
+            )
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Number of updates the whole run makes."""
+        if self.duration.steps is not None:
+            return self.duration.steps
+        assert self.duration.tokens is not None
+        return -(-self.duration.tokens // (self.batch.global_size * self.data.sequence_length))

@@ -1,0 +1,85 @@
+"""A chunk: about a mebitoken of whole documents, one webdataset sample of three members.
+
+000000017.tokens.npy    1-D uint16 or uint32
+000000017.docends.npy   1-D uint32, exclusive end of each document, its EOS included
+000000017.meta.json     where each document came from, and the xxh3 of the tokens' bytes
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+MEMBERS = ("tokens.npy", "docends.npy", "meta.json")
+NPY_HEADER_BYTES = 128
+"""Header of a one-dimensional array; with the tar header it keeps tokens aligned to 64 bytes."""
+
+
+@dataclass(frozen=True)
+class DocumentRecord:
+    """Where a document came from."""
+
+    id: str
+    """32 hexadecimal digits: hash of (source, origin, position)."""
+    origin: str
+    """File it was read from, relative to the reader's root."""
+    position: int
+    """Its number in that file."""
+    text_bytes: int
+    """UTF-8 bytes of its cleaned text; 0 in a chunk that continues it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens of consecutive documents. Only a document longer than a chunk crosses into the next one."""
+
+    tokens: NDArray[Any]
+    """1-D."""
+    document_ends: NDArray[np.uint32]
+    """Exclusive ends; one fewer than `documents` when `continues`."""
+    documents: tuple[DocumentRecord, ...]
+    """One for each document that has tokens here."""
+    continued: bool = False
+    """The first document began in the chunk before."""
+    continues: bool = False
+    """The last document goes on in the next chunk."""
+
+
+def token_hash(tokens: NDArray[Any]) -> int:
+    """xxh3 of the tokens' bytes."""
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(tokens).data)
+
+
+def encode_chunk(chunk: Chunk) -> dict[str, bytes]:
+    """The bytes of a chunk's members, the same for the same chunk on every machine."""
+    meta = {
+        "version": 1,
+        "ids": [document.id for document in chunk.documents],
+        "origins": [document.origin for document in chunk.documents],
+        "positions": [document.position for document in chunk.documents],
+        "text_bytes": [document.text_bytes for document in chunk.documents],
+        "continued": chunk.continued,
+        "continues": chunk.continues,
+        "xxh3": f"{token_hash(chunk.tokens):016x}",
+    }
+    text = json.dumps(meta, separators=(",", ":"), ensure_ascii=False)
+    contents = (npy_bytes(chunk.tokens), npy_bytes(chunk.document_ends), text.encode("utf-8"))
+    return dict(zip(MEMBERS, contents, strict=True))
+
+
+def decode_documents(meta: dict[str, Any]) -> tuple[DocumentRecord, ...]:
+    """The document records of a parsed `meta.json`."""
+    columns = zip(meta["ids"], meta["origins"], meta["positions"], meta["text_bytes"], strict=True)
+    return tuple(DocumentRecord(*row) for row in columns)
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """A little-endian array in npy format 1.0, whose header is 128 bytes for one dimension."""
+    buffer = io.BytesIO()
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    np.lib.format.write_array(buffer, np.ascontiguousarray(little), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()

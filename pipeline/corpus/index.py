@@ -1,0 +1,68 @@
+"""The index of a shard: where each chunk's tokens lie in the tarball. It can always be rebuilt from the tar."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.chunk import npy_bytes
+from pipeline.errors import CorpusError
+from pipeline.runtime.files import atomic_file
+
+INDEX_DTYPE = np.dtype([("offset", "<u8"), ("tokens", "<u8"), ("xxh3", "<u8")])
+
+
+def index_path(shard: Path) -> Path:
+    """`corpus/index/<split folder>/<source>/<name>.idx.npy` of `corpus/<split folder>/<source>/<name>.tar`."""
+    corpus, split, source = shard.parents[2], shard.parents[1].name, shard.parent.name
+    return corpus / "index" / split / source / f"{shard.stem}.idx.npy"
+
+
+def write_index(path: Path, index: NDArray[Any]) -> None:
+    """Write an index, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        file.write(npy_bytes(index))
+
+
+def read_index(shard: Path) -> NDArray[Any]:
+    """A shard's index: from its file, or rebuilt from the tar when that is missing or damaged."""
+    try:
+        content = index_path(shard).read_bytes()
+        index = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return build_index(shard)
+    return index if index.dtype == INDEX_DTYPE and index.ndim == 1 else build_index(shard)
+
+
+def build_index(shard: Path) -> NDArray[Any]:
+    """Read a tarball's headers and metadata into an index. Raises CorpusError if it is missing or not whole."""
+    rows: list[tuple[int, int, int]] = []
+    place = (0, 0)
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.name.endswith(".tokens.npy"):
+                    place = _token_place(tar, member)
+                elif member.name.endswith(".meta.json"):
+                    stream = tar.extractfile(member)
+                    assert stream is not None
+                    rows.append((*place, int(json.loads(stream.read())["xxh3"], 16)))
+    except (OSError, tarfile.TarError, ValueError, KeyError) as error:
+        raise CorpusError(f"shard {shard} cannot be read ({error}); prepare the corpus again") from error
+    return np.array(rows, dtype=INDEX_DTYPE)
+
+
+def _token_place(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[int, int]:
+    stream = tar.extractfile(member)
+    assert stream is not None
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    offset = member.offset_data + stream.tell()
+    if member.size - stream.tell() != shape[0] * dtype.itemsize:
+        raise ValueError(f"{member.name} is not whole")
+    return offset, shape[0]

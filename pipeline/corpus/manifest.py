@@ -1,0 +1,112 @@
+"""`manifest.json`: what a corpus holds, which tokenizer and versions made it, and every shard's checksum."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import CorpusError
+from pipeline.runtime.files import write_json
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Split = Literal["train", "validation"]
+SPLIT_FOLDERS: dict[Split, str] = {"train": "shards", "validation": "validation"}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ShardEntry(_Record):
+    """One tarball."""
+
+    name: str
+    """File name inside the source's folder."""
+    bytes: int
+    """File size."""
+    sha256: str
+    """Checksum of the file."""
+    tokens: int
+    """Tokens, EOS included."""
+    documents: int
+    """Documents."""
+    text_bytes: int
+    """UTF-8 bytes of the documents' text."""
+    chunks: int
+    """webdataset samples."""
+
+
+class TokenizerEntry(_Record):
+    """The tokenizer the tokens were made with."""
+
+    fingerprint: str
+    """sha256 over its files."""
+    vocab_size: int
+    """Number of ids."""
+    eos_id: int
+    """Id that closes each document."""
+
+
+class Manifest(_Record):
+    """The whole corpus."""
+
+    format_version: int
+    """Version of this form; version n reads n - 1."""
+    dtype: Literal["uint16", "uint32"]
+    """Type of the tokens."""
+    tokenizer: TokenizerEntry
+    """The tokenizer."""
+    config_sha256: str
+    """Checksum of the config that made it."""
+    versions: dict[str, str]
+    """Versions of the libraries that made it."""
+    train: dict[str, list[ShardEntry]]
+    """Shards of each source."""
+    validation: dict[str, list[ShardEntry]]
+    """Held-out shards of each source."""
+    statistics: dict[str, Any] = {}
+    """What went in, what was dropped and why."""
+
+    def shards(self, split: Split, source: str) -> list[ShardEntry]:
+        """A source's shards in a split. Raises CorpusError if there is no such source."""
+        sources = self.train if split == "train" else self.validation
+        if source not in sources:
+            raise CorpusError(f"source {source!r} is not in the corpus; it has {', '.join(sorted(sources)) or 'none'}")
+        return sources[source]
+
+    def tokens(self, split: Split) -> int:
+        """Tokens of all sources in a split."""
+        sources = self.train if split == "train" else self.validation
+        return sum(shard.tokens for shards in sources.values() for shard in shards)
+
+    def fingerprint(self, split: Split, source: str) -> str:
+        """sha256 over a source's shards: equal exactly when their bytes are."""
+        text = "\n".join(f"{shard.name} {shard.sha256}" for shard in self.shards(split, source))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> None:
+    """Write `manifest.json`; it goes last, since its presence says that the corpus is complete."""
+    write_json(Path(folder) / MANIFEST_NAME, manifest.model_dump(mode="json"))
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """The manifest of a corpus. Raises CorpusError if it is missing, damaged or of a newer version."""
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CorpusError(f"corpus {folder} has no {MANIFEST_NAME}; prepare it with `tarmac prep`") from error
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path} cannot be read ({error}); prepare the corpus again") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise CorpusError(f"{path}: format_version is {version!r}; this Tarmac reads {FORMAT_VERSION}")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        raise CorpusError(f"{path} is damaged: {error.errors()[0]['msg']}; prepare the corpus again") from error

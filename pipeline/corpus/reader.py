@@ -1,0 +1,130 @@
+"""Reading shards: a tarball is mmapped, and any stretch of its token stream is a slice."""
+
+import io
+import json
+import tarfile
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, token_hash
+from pipeline.corpus.index import build_index, read_index
+from pipeline.errors import CorpusError
+
+_NPY_MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True)
+class DocumentSpan:
+    """A document's place in its shard's token stream."""
+
+    record: DocumentRecord
+    start: int
+    stop: int
+
+
+class ShardReader:
+    """One shard's token stream: its chunks' tokens laid end to end."""
+
+    def __init__(self, path: str | Path, dtype: str, num_tokens: int) -> None:
+        """Map the tarball.
+
+        Args:
+            path: The tarball.
+            dtype: Type of its tokens, from the manifest.
+            num_tokens: How many it must hold, from the manifest.
+
+        Raises:
+            CorpusError: The file is missing, cut short, or holds another number of tokens.
+        """
+        self.path = Path(path)
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.num_tokens = num_tokens
+        try:
+            self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"shard {self.path} cannot be mapped ({error}); prepare the corpus again") from error
+        index = read_index(self.path)
+        if not self._fits(index):
+            index = build_index(self.path)
+        self._offsets: list[int] = index["offset"].tolist()
+        self._hashes: list[int] = index["xxh3"].tolist()
+        self._starts: list[int] = [0, *np.cumsum(index["tokens"], dtype=np.int64).tolist()]
+        if not self._fits(index):
+            raise CorpusError(
+                f"shard {self.path} holds {self._starts[-1]} tokens, the manifest says {self.num_tokens};"
+                " it is damaged or from another corpus: run `tarmac verify` on the corpus"
+            )
+
+    def _fits(self, index: NDArray[Any]) -> bool:
+        """Whether an index speaks of this file: as many tokens as promised, each chunk's behind an npy header."""
+        sizes = index["tokens"] * np.uint64(self.dtype.itemsize)
+        return int(index["tokens"].sum()) == self.num_tokens and all(
+            offset + size <= len(self._bytes)
+            and self._bytes[max(0, offset - NPY_HEADER_BYTES) :][: len(_NPY_MAGIC)].tobytes() == _NPY_MAGIC
+            for offset, size in zip(index["offset"].tolist(), sizes.tolist(), strict=True)
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        """Number of chunks."""
+        return len(self._offsets)
+
+    def tokens(self, start: int, stop: int) -> NDArray[Any]:
+        """Tokens [start, stop) of the stream: a view into the file, or a copy where it crosses chunks."""
+        if not 0 <= start <= stop <= self.num_tokens:
+            raise IndexError(f"tokens [{start}, {stop}) are outside [0, {self.num_tokens}) of {self.path}")
+        chunk = max(0, min(bisect_right(self._starts, start) - 1, self.num_chunks - 1))
+        parts = []
+        while start < stop:
+            upto = min(stop, self._starts[chunk + 1])
+            parts.append(self._slice(chunk, start, upto))
+            start, chunk = upto, chunk + 1
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, self.dtype)
+
+    def _slice(self, chunk: int, start: int, stop: int) -> NDArray[Any]:
+        size = self.dtype.itemsize
+        first = self._offsets[chunk] + (start - self._starts[chunk]) * size
+        return self._bytes[first : first + (stop - start) * size].view(self.dtype)
+
+    def damaged_chunks(self) -> list[int]:
+        """Numbers of the chunks whose tokens do not match their hash; reads the whole shard."""
+        starts = self._starts
+        return [
+            chunk
+            for chunk, expected in enumerate(self._hashes)
+            if token_hash(self._slice(chunk, starts[chunk], starts[chunk + 1])) != expected
+        ]
+
+    def documents(self) -> Iterator[DocumentSpan]:
+        """All documents with their places in the stream, in order; one that spans chunks comes once."""
+        open_record: DocumentRecord | None = None
+        start = 0
+        for base, meta, ends in self._metadata():
+            records = decode_documents(meta)
+            for number, end in enumerate(ends):
+                record = open_record if number == 0 and open_record is not None else records[number]
+                yield DocumentSpan(record, start, base + end)
+                open_record, start = None, base + end
+            if meta["continues"] and open_record is None:
+                open_record = records[-1]
+
+    def _metadata(self) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
+        """Per chunk: stream position of its first token, parsed meta.json, document ends."""
+        with tarfile.open(self.path, "r:") as tar:
+            chunk, ends = 0, list[int]()
+            for member in tar:
+                stream = tar.extractfile(member)
+                assert stream is not None
+                if member.name.endswith(".docends.npy"):
+                    ends = np.load(io.BytesIO(stream.read()), allow_pickle=False).tolist()
+                elif member.name.endswith(".meta.json"):
+                    yield self._starts[chunk], json.loads(stream.read()), ends
+                    chunk += 1

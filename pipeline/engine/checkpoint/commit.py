@@ -1,0 +1,187 @@
+"""The commit protocol: a checkpoint folder exists under its name only when every byte of it is on disk.
+
+    step-00001000.partial/   being written; deleted when found at the next save
+    step-00001000/           whole: COMMIT.json lists every file with its size and sha256, and carries its own checksum
+    step-00001000.corrupt/   failed verification; REASON.txt says why
+
+The hashes stop damage, not an attacker who can rewrite COMMIT.json too.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CheckpointError
+from pipeline.runtime.files import sync_file, sync_folder, write_json
+
+FORMAT_VERSION = 1
+COMMIT_NAME = "COMMIT.json"
+_STEP_FOLDER = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of a checkpoint."""
+
+    name: str
+    """Path inside the checkpoint folder."""
+    bytes: int
+    """Size."""
+    sha256: str
+    """Checksum."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What `COMMIT.json` says."""
+
+    step: int
+    """Updates made."""
+    world_size: int
+    """Ranks that wrote it."""
+    state: dict[str, Any]
+    """The training state besides tensors: tokens seen, phase table, what the weights belong to."""
+    files: tuple[FileRecord, ...] = field(default_factory=tuple)
+    """Every file."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def record(self, name: str) -> FileRecord:
+        """A file's record. Raises CheckpointError if the commit does not list it."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise CheckpointError(f"{name} is not listed in {COMMIT_NAME} of step {self.step}; it will not be read")
+
+
+def step_name(step: int) -> str:
+    """Folder name of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def begin(checkpoints: Path, step: int) -> Path:
+    """An empty `.partial` folder for a step; left-over ones are deleted first."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for leftover in checkpoints.glob("step-*.partial"):
+        shutil.rmtree(leftover)
+    partial = checkpoints / f"{step_name(step)}.partial"
+    partial.mkdir()
+    return partial
+
+
+def commit(partial: Path, commit: Commit) -> Path:
+    """Make a fully written `.partial` folder the checkpoint: sync, write COMMIT.json, rename, sync the parent.
+
+    Files that the commit does not list are deleted. Raises CheckpointError if a listed one is missing or cut short.
+    """
+    _keep_only(partial, {file.name for file in commit.files})
+    for file in commit.files:
+        path = partial / file.name
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            raise CheckpointError(f"{path} is missing or short after writing; is the run folder shared by all nodes?")
+        sync_file(path)
+    for folder in {partial, *(path for path in partial.rglob("*") if path.is_dir())}:
+        sync_folder(folder)
+    body = {"format_version": FORMAT_VERSION, **asdict(commit)}
+    write_json(partial / COMMIT_NAME, {**body, "checksum": _checksum(body)})
+    final = partial.with_suffix("")
+    doomed = final.with_name(f"{final.name}.replaced.partial")
+    if final.exists():  # the same step again; never half deleted under its final name
+        os.rename(final, doomed)
+    os.rename(partial, final)
+    sync_folder(final.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+    return final
+
+
+def _keep_only(folder: Path, names: set[str]) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in names:
+            path.unlink()
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def read_commit(folder: Path) -> Commit:
+    """Read and check `COMMIT.json`. Raises CheckpointError saying what is wrong with it."""
+    try:
+        body = json.loads((folder / COMMIT_NAME).read_bytes())
+        checksum = body.pop("checksum")
+        if checksum != _checksum(body):
+            raise CheckpointError(f"{folder.name}: {COMMIT_NAME} does not match its checksum")
+        if body.pop("format_version") != FORMAT_VERSION:
+            raise CheckpointError(f"{folder.name}: {COMMIT_NAME} has another format version than {FORMAT_VERSION}")
+        files = tuple(FileRecord(**file) for file in body.pop("files"))
+        return Commit(**body, files=files)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is damaged ({error})") from error
+
+
+def file_fault(folder: Path, file: FileRecord) -> str | None:
+    """What is wrong with one file, in words; None if its bytes are those committed. Nothing is unpickled."""
+    path = folder / file.name
+    try:
+        if path.stat().st_size != file.bytes:
+            return f"{file.name} has {path.stat().st_size} bytes, should have {file.bytes}"
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        return f"{file.name} cannot be read: {error.strerror}"
+    return None if digest == file.sha256 else f"{file.name} has other bytes than were written"
+
+
+def faults(folder: Path, files: Iterable[FileRecord]) -> list[str]:
+    """What is wrong with some files of a checkpoint."""
+    return [fault for file in files if (fault := file_fault(folder, file)) is not None]
+
+
+def unlisted(folder: Path, commit: Commit) -> list[str]:
+    """Files in a checkpoint folder that its commit does not list, each with a word on it; they are never read."""
+    known = {COMMIT_NAME, *(file.name for file in commit.files)}
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return [f"{name} is not listed in {COMMIT_NAME}" for name in found if name not in known]
+
+
+def committed_steps(checkpoints: Path) -> list[int]:
+    """Steps that have a checkpoint folder under its final name, ascending; verified or not."""
+    if not checkpoints.is_dir():
+        return []
+    names = (_STEP_FOLDER.fullmatch(path.name) for path in checkpoints.iterdir() if path.is_dir())
+    return sorted(int(match[1]) for match in names if match)
+
+
+def set_aside(folder: Path, reason: str) -> Path:
+    """Rename a bad checkpoint to `.corrupt` (numbered if taken) with its reason inside; nothing is deleted."""
+    target = folder.with_name(f"{folder.name}.corrupt")
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder.with_name(f"{folder.name}.corrupt-{number}")
+    os.rename(folder, target)
+    (target / "REASON.txt").write_text(reason + "\n", encoding="utf-8")
+    sync_folder(target.parent)
+    return target
+
+
+def delete_old(checkpoints: Path, keep_last: int) -> list[int]:
+    """Delete all but the newest `keep_last` checkpoints, and return the steps deleted."""
+    old: Sequence[int] = committed_steps(checkpoints)[:-keep_last]
+    for step in old:
+        folder = checkpoints / step_name(step)
+        doomed = folder.with_name(f"{folder.name}.partial")  # a kill in the middle must not leave half a checkpoint
+        os.rename(folder, doomed)
+        shutil.rmtree(doomed)
+    return list(old)

@@ -1,0 +1,150 @@
+"""The training step: forward, backward and update of one global batch on this rank, through DeepSpeed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+import xxhash
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from pipeline.config.run import RunConfig
+from pipeline.data.batch import IGNORED, Batch, MicroBatch
+from pipeline.engine.process_group import ProcessGroup
+from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
+from pipeline.runtime.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step did, still on the device so that nothing waits for it."""
+
+    loss_sum: torch.Tensor
+    """This rank's sum of losses in nats, a scalar."""
+    num_tokens: torch.Tensor
+    """Valid tokens of all ranks, a scalar."""
+    digest: str
+    """xxh3 of the tensors this rank passed to forward, inputs and labels in order."""
+
+
+class Engine:
+    """A model under DeepSpeed."""
+
+    def __init__(self, model: nn.Module, config: RunConfig, group: ProcessGroup) -> None:
+        """Hand the model (objective included: its forward returns a sum of losses) to DeepSpeed."""
+        self.group = group
+        self._config = config
+        self._seed = config.seed
+        self._plain_norm: torch.Tensor | None = None  # at stage 0, where DeepSpeed keeps none
+        prepare_blocks(model, config)
+        self._deepspeed, _, _, _ = deepspeed.initialize(
+            model=model,
+            model_parameters=parameter_groups(model, config.optimizer.weight_decay),
+            config=deepspeed_dict(config, group.ranks.world_size),
+        )
+
+        self._deepspeed._copy_recovery_script = lambda folder: None  # no unhashed files beside a checkpoint
+
+    @property
+    def deepspeed(self) -> Any:
+        """DeepSpeed's own engine, for checkpoints."""
+        return self._deepspeed
+
+    def train_step(self, batch: Batch, learning_rate_share: float) -> StepOutcome:
+        """Update the weights with one global batch.
+
+        The loss is normalised by the number of valid tokens of *all* micro batches and ranks, counted before the
+        first backward pass: DeepSpeed averages gradients over ranks, so each sum is scaled by ranks / tokens.
+
+        Args:
+            batch: This rank's micro batches.
+            learning_rate_share: Learning rate as a share of its peak.
+        """
+        self._set_learning_rates(learning_rate_share)
+        torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
+        num_tokens = self._count_tokens(batch)
+        scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
+        loss_sum = torch.zeros((), device=self.group.device)
+        digest = xxhash.xxh3_128()
+        for micro_batch in batch.micro_batches:
+            loss = self._forward(micro_batch, digest)
+            self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
+            if self._config.engine.zero_stage == 0:
+                self._plain_norm = _total_norm(self._deepspeed.module)
+            self._deepspeed.step()
+            loss_sum += loss.detach()
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest())
+
+    def _forward(self, micro_batch: MicroBatch, digest: xxhash.xxh3_128 | None = None) -> torch.Tensor:
+        if digest is not None:
+            digest.update(micro_batch.input_ids.numpy().data)
+            digest.update(micro_batch.labels.numpy().data)
+        device = self.group.device
+        return self._deepspeed(
+            micro_batch.input_ids.to(device, non_blocking=True), micro_batch.labels.to(device, non_blocking=True)
+        )
+
+    def _count_tokens(self, batch: Batch) -> torch.Tensor:
+        count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
+        tokens = torch.tensor(count, device=self.group.device)
+        dist.all_reduce(tokens)
+        return tokens
+
+    def _set_learning_rates(self, share: float) -> None:
+        for group in self._deepspeed.optimizer.param_groups:
+            group["lr"] = peak_learning_rate(group, self._config.optimizer) * share
+
+    def gradient_norm(self) -> float:
+        """Global norm of the last step's gradient before clipping; with Muon at stage 2, of its update."""
+        return float(self._plain_norm or self._deepspeed.get_global_grad_norm() or 0.0)
+
+    def learning_rate(self) -> float:
+        """Learning rate of the last step, of the first parameter group."""
+        return float(self._deepspeed.optimizer.param_groups[0]["lr"])
+
+    @torch.no_grad()
+    def loss_sum(self, micro_batches: Iterable[MicroBatch]) -> torch.Tensor:
+        """Sum of losses over all ranks' micro batches, fp64 on the CPU; every rank must bring as many."""
+        self._deepspeed.eval()
+        total = torch.zeros((), device=self.group.device, dtype=torch.float64)
+        for micro_batch in micro_batches:
+            total += self._forward(micro_batch)
+        self._deepspeed.train()
+        return self.group.sum(total)
+
+    def close(self) -> None:
+        """Free what DeepSpeed holds."""
+        self._deepspeed.destroy()
+
+
+def _total_norm(model: nn.Module) -> torch.Tensor:
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices, which decay, and the rest, which do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
+    others = [parameter for parameter in trainable if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay, "name": "matrices"},
+        {"params": others, "weight_decay": 0.0, "name": "vectors"},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
+    """Turn on recomputation and compilation, decoder block by decoder block."""
+    if config.engine.activation_checkpointing:
+        for module in model.modules():
+            if isinstance(module, PreTrainedModel):
+                module.gradient_checkpointing_enable({"use_reentrant": False})
+                break
+    if config.engine.compile:
+        for module in model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.compile(dynamic=False)

@@ -1,0 +1,43 @@
+"""How much memory a rank needs for weights, gradients and optimizer state (Rajbhandari et al. 2020, section 3)."""
+
+import resource
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.config.optimization import AdamW
+from pipeline.config.run import RunConfig
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on one rank, activations and logits left out."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.parameters + self.gradients + self.optimizer
+
+
+def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> MemoryEstimate:
+    """Bytes per rank: stage 1 shares the optimizer's state over ranks, 2 also gradients, 3 also parameters."""
+    stage = config.engine.zero_stage
+    weight_bytes = 2 if config.engine.precision == "bf16" else 4
+    master_bytes = 4 if stage > 0 else 0
+    moments = 8 if isinstance(config.optimizer, AdamW) else 4  # Muon keeps one moment for almost every weight
+    return MemoryEstimate(
+        parameters=num_parameters * weight_bytes // (world_size if stage == 3 else 1),
+        gradients=num_parameters * 4 // (world_size if stage >= 2 else 1),
+        optimizer=num_parameters * (master_bytes + moments) // (world_size if stage >= 1 else 1),
+    )
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has used: on the GPU if it has one, else resident on the host."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,36 @@
+"""What the hardware can do at best, for model FLOPs utilisation."""
+
+import time
+
+import torch
+
+from pipeline.models.processor import lacks_bf16
+
+_DATA_SHEET_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "V100": 125.0}
+"""Dense bf16 (V100: fp16) matrix products, from the makers' data sheets."""
+
+_MEASURE_SIZE = 1024
+_MEASURE_REPEATS = 5
+
+
+def peak_flops(device: torch.device) -> tuple[float, str]:
+    """FLOP/s of one device in bf16 matrix products (fp32 where it has none), and where the figure is from."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for part, tflops in _DATA_SHEET_TFLOPS.items():
+            if part in name:
+                return tflops * 1e12, f"data sheet of {name}"
+    dtype = torch.float32 if lacks_bf16(device) else torch.bfloat16
+    return _measured(device, dtype), f"measured: {_MEASURE_SIZE}^3 matrix product in {dtype}"
+
+
+def _measured(device: torch.device, dtype: torch.dtype) -> float:
+    matrix = torch.randn(_MEASURE_SIZE, _MEASURE_SIZE, dtype=dtype, device=device)
+    best = min(_seconds(matrix) for _ in range(_MEASURE_REPEATS))
+    return 2.0 * _MEASURE_SIZE**3 / best
+
+
+def _seconds(matrix: torch.Tensor) -> float:
+    start = time.perf_counter()
+    float((matrix @ matrix)[0, 0])  # reading a value waits for the device
+    return time.perf_counter() - start

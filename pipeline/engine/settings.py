@@ -1,0 +1,68 @@
+"""The DeepSpeed dict, generated from our config: one truth for each number."""
+
+from typing import Any
+
+from pipeline.config.optimization import AdamW, Muon
+from pipeline.config.run import RunConfig
+from pipeline.data.loader import Share
+
+
+def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
+    """What `deepspeed.initialize` is given."""
+    accumulation = Share(0, world_size, config.batch.micro_size, config.batch.global_size).num_micro_batches
+    settings: dict[str, Any] = {
+        "train_batch_size": config.batch.micro_size * accumulation * world_size,
+        "train_micro_batch_size_per_gpu": config.batch.micro_size,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": config.engine.gradient_clipping,
+        "optimizer": _optimizer(config.optimizer),
+        "zero_optimization": _zero(config.engine.zero_stage),
+        "bf16": {"enabled": config.engine.precision == "bf16", "check_grad_overflow": True},
+        "steps_per_print": 10**12,
+        "wall_clock_breakdown": False,
+        "zero_allow_untested_optimizer": True,
+    }
+    if config.engine.zero_stage > 0:
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
+
+
+def _zero(stage: int) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "stage": stage,
+        "overlap_comm": False,
+        "contiguous_gradients": True,
+        "reduce_bucket_size": 50_000_000,
+        "allgather_bucket_size": 50_000_000,
+    }
+    if stage == 3:
+        settings |= {
+            "stage3_prefetch_bucket_size": 50_000_000,
+            "stage3_param_persistence_threshold": 100_000,
+            "stage3_max_live_parameters": 1_000_000_000,
+        }
+    return settings
+
+
+def _optimizer(optimizer: AdamW | Muon) -> dict[str, Any]:
+    common = {"betas": list(optimizer.betas), "eps": optimizer.eps, "weight_decay": optimizer.weight_decay}
+    if isinstance(optimizer, AdamW):
+        return {"type": "AdamW", "params": {"lr": optimizer.lr, **common, "torch_adam": True}}
+    return {
+        "type": "Muon",
+        "params": {
+            "muon_lr": optimizer.lr,
+            "adam_lr": optimizer.adam_lr,
+            "momentum": optimizer.momentum,
+            "ns_method": optimizer.newton_schulz,
+            **common,
+            "torch_adam": True,
+        },
+    }
+
+
+def peak_learning_rate(group: dict[str, Any], optimizer: AdamW | Muon) -> float:
+    """Peak learning rate of one of the optimizer's parameter groups."""
+    if isinstance(optimizer, Muon) and not group["use_muon"]:
+        return optimizer.adam_lr
+    return optimizer.lr

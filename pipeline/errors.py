@@ -1,0 +1,61 @@
+"""The errors a user can cause.
+
+Each carries one sentence that names the field, its value and the cure. Library code raises them;
+only the command line turns them into an exit status.
+"""
+
+
+class TarmacError(Exception):
+    """Something the user can mend. The message is one clear sentence; the exit status is `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(TarmacError):
+    """A config key is unknown, missing, of the wrong type, or contradicts another."""
+
+
+class CorpusError(TarmacError):
+    """A corpus is missing, damaged, empty, or does not fit what is asked of it."""
+
+
+class TokenizerError(TarmacError):
+    """A tokenizer is unknown, cannot be loaded, or differs from the one something else was made with."""
+
+
+class CheckpointError(TarmacError):
+    """A checkpoint is missing, damaged, or belongs to another model."""
+
+
+class RunError(TarmacError):
+    """A run folder cannot be used as asked: locked, made by another config, or incomplete."""
+
+
+class DivergenceError(TarmacError):
+    """The loss is no longer a number; nothing of it is saved."""
+
+    exit_code = 1
+
+
+class PeerLostError(TarmacError):
+    """Another rank of the job ended; this one cannot go on."""
+
+    exit_code = 1
+
+
+class ExportError(TarmacError):
+    """An export was refused because it would not behave as the trained model does."""
+
+
+class MissingDependencyError(TarmacError):
+    """An optional package is needed; the message holds the install command."""
+
+
+class GenerationError(TarmacError):
+    """A prompt or a sampling setting does not fit the model."""
+
+
+class EvaluationError(TarmacError):
+    """A measured figure does not meet a demand of the config. The figures are written all the same."""
+
+    exit_code = 1

@@ -1,0 +1,47 @@
+"""Low-rank adapters, by peft."""
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from pipeline.config.model import LoraAdapter
+from pipeline.errors import ConfigError
+from pipeline.runtime.seeds import derive_seed
+
+
+@torch.no_grad()
+def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Module:
+    """Freeze a model and put low-rank updates into its linear layers; returns the peft model around it.
+
+    An update is `alpha / rank * B A`; A is drawn from (seed, name), B is zero, so that training starts at the model
+    itself (Hu et al. 2021, section 4.1).
+
+    Raises:
+        ConfigError: No layer has one of the target names.
+    """
+    try:
+        wrapped = get_peft_model(
+            model,
+            LoraConfig(
+                r=adapter.rank,
+                lora_alpha=adapter.alpha,
+                target_modules=list(adapter.target_modules),
+                lora_dropout=0.0,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        names = ", ".join(adapter.target_modules)
+        raise ConfigError(f"adapter.target_modules ({names}) match no layer; name the model's linear layers") from error
+    for name, parameter in wrapped.named_parameters():
+        if "lora_A" in name:
+            generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))
+            bound = (1.0 / parameter.shape[1]) ** 0.5
+            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound)
+    return wrapped
+
+
+def merge_lora(model: nn.Module) -> PreTrainedModel:
+    """The model inside a peft model, its updates added to its weights."""
+    return model.merge_and_unload()

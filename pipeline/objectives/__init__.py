@@ -1,0 +1,1 @@
+"""Objectives: (model, micro batch) -> sum of losses over the valid tokens. A new kind of run is a new objective."""

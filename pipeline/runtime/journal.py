@@ -1,0 +1,23 @@
+"""The journal of a run: what happened to it, one JSON line each, written by rank 0 and synced."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.runtime.files import append_json_line, read_json_lines
+
+
+class Journal:
+    """`journal.jsonl` in a run folder: start, resume, save, corrupt, end."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the journal of a run folder, which need not have one yet."""
+        self.path = Path(folder) / "journal.jsonl"
+
+    def write(self, event: str, **details: Any) -> None:
+        """Append one event with the time in seconds since 1970."""
+        append_json_line(self.path, {"event": event, "time": round(time.time(), 3), **details})
+
+    def read(self) -> list[dict[str, Any]]:
+        """All events, oldest first."""
+        return read_json_lines(self.path)

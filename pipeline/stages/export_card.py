@@ -1,0 +1,76 @@
+"""The model card of an export: what the run did, in the reader's words."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config.data import InstructData
+from pipeline.config.run import RunConfig
+from pipeline.models.build import num_parameters
+from pipeline.runtime.files import read_json_lines
+from pipeline.stages.trained import TrainedModel
+
+_USE = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+inputs = tokenizer("def ", return_tensors="pt", add_special_tokens=False)
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```
+"""
+
+
+def model_card(trained: TrainedModel) -> str:
+    """Markdown with the front matter that model hubs read."""
+    header = yaml.safe_dump({"library_name": "transformers", "pipeline_tag": "text-generation"}, sort_keys=False)
+    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(trained).items())
+    return (
+        f"---\n{header}---\n\n# {trained.run.name}\n\n"
+        "Trained with Tarmac. Its logits and token ids were compared with the trained model's.\n\n"
+        f"| | |\n|---|---|\n{facts}\n\n{_evaluations(trained)}## Use\n\n{_USE}\n"
+        "Text that spells a control token (such as `</s>`) is read as that token by this tokenizer;"
+        " in training it was plain text.\n"
+    )
+
+
+def _facts(trained: TrainedModel) -> dict[str, Any]:
+    config, form = trained.config, trained.model.config
+    tokens = trained.step * config.batch.global_size * config.data.sequence_length
+    return {
+        "Architecture": form.architectures[0] if form.architectures else type(trained.model).__name__,
+        "Parameters": f"{num_parameters(trained.model):,}",
+        "Vocabulary": f"{trained.tokenizer.vocab_size:,} (sha256 {trained.tokenizer.fingerprint()[:12]})",
+        "Positions": form.max_position_embeddings,
+        "Stage": config.stage,
+        "Step": trained.step,
+        "Token positions seen in this stage": f"{tokens:,}",
+        "Sequence length": config.data.sequence_length,
+        "Sequences per update": config.batch.global_size,
+        "Optimizer": config.optimizer.type,
+        "Learning rate": config.optimizer.lr,
+        "Adapter": config.adapter.type,
+        "Seed": config.seed,
+        "Data": _data(config),
+    }
+
+
+def _data(config: RunConfig) -> str:
+    if isinstance(config.data, InstructData):
+        return f"conversations ({Path(config.data.train).name})"
+    return ", ".join(f"{source.source} (weight {source.weight:g})" for source in config.data.sources)
+
+
+def _evaluations(trained: TrainedModel) -> str:
+    rows = [row for row in read_json_lines(trained.run / "evaluations.jsonl") if row["step"] == trained.step]
+    latest = {row["set"]: row for row in rows}
+    if not latest:
+        return ""
+    lines = [
+        f"| {name} | {row['loss']:.4f} | {row['perplexity']:.2f} | {row['bits_per_byte']:.4f} |"
+        for name, row in sorted(latest.items())
+    ]
+    heading = "## Evaluation\n\n| Set | Nats per token | Perplexity | Bits per byte |\n|---|---|---|---|\n"
+    return heading + "\n".join(lines) + "\n\n"

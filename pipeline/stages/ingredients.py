@@ -1,0 +1,159 @@
+"""What a training run is made of: tokenizer, sequences, held-out batches, model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.config.data import CorpusData
+from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.run import RunConfig
+from pipeline.corpus.corpus import Corpus
+from pipeline.data.conversations import Conversations
+from pipeline.data.loader import SequenceSource
+from pipeline.data.mixture import integer_weights
+from pipeline.data.phases import Phase, PhaseSource
+from pipeline.data.validation import validation_windows
+from pipeline.data.windows import Windows
+from pipeline.errors import ConfigError, CorpusError, TokenizerError
+from pipeline.models.adapters import add_lora
+from pipeline.models.build import fresh_model, transformers_config
+from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.objectives.causal import CausalLoss
+from pipeline.runtime.logs import get_logger
+from pipeline.stages.trained import Base, load_base
+from pipeline.tokenizer.base import Tokenizer
+from pipeline.tokenizer.load import load_tokenizer
+
+_log = get_logger("data")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tokenizer, training sequences and held-out sequences."""
+
+    tokenizer: Tokenizer
+    source: SequenceSource
+    held_out: SequenceSource | None
+
+
+def open_data(config: RunConfig) -> TrainingData:
+    """Open what the config names. Raises CorpusError or TokenizerError in one sentence."""
+    tokenizer = load_tokenizer(_tokenizer_folder(config))
+    data = config.data
+    if isinstance(data, CorpusData):
+        corpora = _corpora(data, tokenizer)
+        source: SequenceSource = Windows(corpora, "train", data.sequence_length)
+        held_out: SequenceSource | None = _held_out_windows(corpora, data.sequence_length)
+    else:
+        source = Conversations(data.train, tokenizer, data.sequence_length)
+        held_out = Conversations(data.validation, tokenizer, data.sequence_length)
+        if source.num_too_long:
+            _log.info("%s: %d conversations are longer than %d tokens and left out",
+                      data.train, source.num_too_long, data.sequence_length)  # fmt: skip
+    _check_enough(source, config)
+    return TrainingData(tokenizer, source, held_out)
+
+
+def _tokenizer_folder(config: RunConfig) -> Path:
+    if config.tokenizer is not None:
+        return Path(config.tokenizer)
+    if isinstance(config.model, CheckpointModel):
+        return Path(config.model.run) / "tokenizer"
+    assert isinstance(config.data, CorpusData)
+    corpus = Corpus(Path(config.data.sources[0].corpus))
+    corpus.manifest.shards("train", config.data.sources[0].source)  # a missing corpus is told before its tokenizer
+    return corpus.tokenizer_folder
+
+
+def _corpora(data: CorpusData, tokenizer: Tokenizer) -> dict[str, tuple[Corpus, str]]:
+    corpora = {}
+    for entry in data.sources:
+        corpus = Corpus(Path(entry.corpus))
+        name = entry.source if entry.source not in corpora else f"{entry.source}#{len(corpora)}"
+        corpora[name] = (corpus, entry.source)
+        if corpus.manifest.tokenizer.fingerprint != tokenizer.fingerprint():
+            raise TokenizerError(
+                f"data.sources: corpus {entry.corpus} was prepared with another tokenizer"
+                f" ({corpus.manifest.tokenizer.fingerprint[:12]}) than the model's ({tokenizer.fingerprint()[:12]});"
+                " prepare it with tokenizer.type given and the model's tokenizer"
+            )
+    return corpora
+
+
+def _held_out_windows(corpora: dict[str, tuple[Corpus, str]], sequence_length: int) -> Windows | None:
+    distinct = list({corpus.folder: corpus for corpus, _ in corpora.values()}.values())
+    with_split = [corpus for corpus in distinct if corpus.manifest.tokens("validation")]
+    if not with_split:
+        _log.warning("no corpus has a validation split; the run is not evaluated while it trains")
+        return None
+    return validation_windows(with_split, sequence_length)
+
+
+def _check_enough(source: SequenceSource, config: RunConfig) -> None:
+    available = sum(sum(sizes) for sizes in source.shapes.values())
+    if available < config.batch.global_size:
+        raise CorpusError(
+            f"data has {available} sequences of {config.data.sequence_length} tokens and batch.global_size is"
+            f" {config.batch.global_size}; lower batch.global_size or data.sequence_length, or prepare more text"
+        )
+
+
+def first_phase(config: RunConfig, source: SequenceSource) -> Phase:
+    """The phase that a new run begins with."""
+    names = list(source.shapes)
+    weights = [entry.weight for entry in config.data.sources] if isinstance(config.data, CorpusData) else [1.0]
+    return Phase(
+        first_step=0,
+        first_sample=0,
+        sources=tuple(
+            PhaseSource(name, source.fingerprints[name], weight)
+            for name, weight in zip(names, integer_weights(weights), strict=True)
+        ),
+        sequence_length=config.data.sequence_length,
+        global_batch=config.batch.global_size,
+        packing="concat" if isinstance(config.data, CorpusData) else "conversation",
+    )
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """A model ready for the engine."""
+
+    loss: CausalLoss
+    """The model inside its objective."""
+    transformers_config: object
+    """transformers' config of the model without adapter."""
+    base: Base | None
+    """What it was started from."""
+
+
+def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_step: int | None = None) -> Ingredients:
+    """Build the model with its first weights, on the CPU, to be trained on `device`.
+
+    A run that resumes gives the step of its base that it was started from: the base may have trained on since.
+
+    Raises:
+        ConfigError, CheckpointError, TokenizerError: In one sentence.
+    """
+    engine = config.engine
+    base = None
+    if isinstance(config.model, CheckpointModel):
+        base = load_base(config.model.run, base_step or config.model.step, dtype="fp32", attention=engine.attention)
+        if base.tokenizer_fingerprint != tokenizer.fingerprint():
+            raise TokenizerError(
+                f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
+            )
+        model = base.model
+    else:
+        model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention)
+    if config.data.sequence_length > model.config.max_position_embeddings:
+        raise ConfigError(
+            f"data.sequence_length ({config.data.sequence_length}) exceeds the model's max_positions"
+            f" ({model.config.max_position_embeddings}); lower the one or raise the other"
+        )
+    plain_config = model.config
+    if engine.precision == "bf16" and lacks_bf16(device):
+        widen_products(model)
+    wrapped = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
+    return Ingredients(CausalLoss(wrapped, compile_loss=engine.compile), plain_config, base)

@@ -1,0 +1,234 @@
+"""Training, from a config to a finished run: pre-training and fine-tuning alike."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.run import RunConfig
+from pipeline.data.loader import Loader, Share
+from pipeline.data.order import Order
+from pipeline.data.phases import Phase
+from pipeline.data.validation import batches
+from pipeline.engine.checkpoint.commit import Commit
+from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
+from pipeline.engine.checkpoint.saving import prove_shared_folder
+from pipeline.engine.engine import Engine
+from pipeline.engine.peak import peak_flops
+from pipeline.engine.process_group import ProcessGroup, told_in_one_sentence
+from pipeline.errors import CheckpointError
+from pipeline.models.build import num_parameters
+from pipeline.models.flops import training_flops_per_token
+from pipeline.runtime.files import read_json_lines, write_json, write_text
+from pipeline.runtime.journal import Journal
+from pipeline.runtime.lock import RunLock
+from pipeline.runtime.logs import get_logger, set_up_logging
+from pipeline.runtime.ranks import ranks_from_environment
+from pipeline.runtime.signals import StopRequest
+from pipeline.stages.ingredients import Ingredients, TrainingData, build, first_phase, open_data
+from pipeline.stages.run_folder import environment, make_run_folder, open_run
+from pipeline.train.hooks.checkpoints import CheckpointHook
+from pipeline.train.hooks.evaluation import EvaluationHook
+from pipeline.train.hooks.ledger import Ledger
+from pipeline.train.hooks.metrics import MetricsHook
+from pipeline.train.hooks.stop import StopHook
+from pipeline.train.loop import Hook, StopTraining, run, steps
+from pipeline.train.schedule import learning_rate_share
+from pipeline.train.tracking.tracker import Composite, JsonLines
+from pipeline.train.tracking.wandb import WandbTracker
+
+_log = get_logger("train")
+
+
+def train(config: RunConfig) -> int:
+    """Run or resume a training run on this rank; every rank of the job calls it. Returns the exit status.
+
+    Raises:
+        TarmacError: In one sentence, on all ranks.
+    """
+    ranks = ranks_from_environment()
+    set_up_logging(ranks)
+    stop_request = StopRequest()
+    data = open_data(config)
+    group = ProcessGroup(ranks, config.engine.timeout_seconds)
+    folder = Path(config.output)
+    with told_in_one_sentence(), ExitStack() as stack:
+        group.main_decides(lambda: _claim(config, data, stack))
+        prove_shared_folder(group, folder)
+        journal = Journal(folder)
+        commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, journal))
+        if commit is not None and commit.step >= config.num_steps:
+            _log.info("run %s is complete: %d steps", folder, commit.step)
+            exit_code = 0
+        else:
+            exit_code = _Session(config, data, group, commit).run(stop_request)
+    group.close()
+    stop_request.close()
+    return exit_code
+
+
+def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:
+    """Rank 0 makes and locks the run folder."""
+    folder = Path(config.output)
+    make_run_folder(config)
+    stack.enter_context(RunLock(folder))
+    open_run(config)
+    if not (folder / "tokenizer").exists():
+        staging = folder / "tokenizer.partial"
+        shutil.rmtree(staging, ignore_errors=True)
+        data.tokenizer.save(staging)
+        staging.rename(folder / "tokenizer")
+
+
+def _tell_corrupt(journal: Journal, name: str, reason: str) -> None:
+    _log.warning("checkpoint %s is damaged and set aside: %s", name, reason)
+    journal.write("corrupt", name=name, reason=reason)
+
+
+class _Session:
+    """One start of a run, from its first or resumed step to its end or interruption."""
+
+    def __init__(self, config: RunConfig, data: TrainingData, group: ProcessGroup, commit: Commit | None) -> None:
+        self._config, self._data, self._group, self._commit = config, data, group, commit
+        self._folder = Path(config.output)
+        self._journal = Journal(self._folder)
+        self._first_step = commit.step if commit else 0
+        self._phases = self._phase_table()
+        peak, self._peak_origin = peak_flops(group.device)
+        self._peak = float(group.sum(torch.tensor([peak])))
+        started_from = commit.state["base"] if commit else None
+        ingredients = build(config, data.tokenizer, group.device, started_from and started_from["step"])
+        self._base_state = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
+        if commit is not None and started_from != self._base_state:
+            raise CheckpointError(
+                f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
+                " started from; restore that checkpoint"
+            )
+        self._flops = training_flops_per_token(ingredients.transformers_config, config.data.sequence_length)
+        self._engine = self._start_engine(ingredients)
+
+    def _phase_table(self) -> tuple[Phase, ...]:
+        """The committed phases, if the data still are what they were; else the first one."""
+        first = first_phase(self._config, self._data.source)
+        if self._commit is None:
+            return (first,)
+        phases = tuple(Phase.from_json(values) for values in self._commit.state["phases"])
+        for was, now in zip(phases[-1].sources, first.sources, strict=True):
+            if was.fingerprint != now.fingerprint:
+                raise CheckpointError(
+                    f"data of source {now.name!r} changed since step {self._commit.step};"
+                    " restore it, or choose another output and start from the weights"
+                )
+        return phases
+
+    def _start_engine(self, ingredients: Ingredients) -> Engine:
+        config = self._config
+        if self._group.ranks.is_main:
+            write_text(self._folder / "model.json", ingredients.transformers_config.to_json_string())
+            self._record_facts(num_parameters(ingredients.loss))
+            _log.info("%s parameters (%s trainable), %d ranks on %s", f"{num_parameters(ingredients.loss):,}",
+                      f"{num_parameters(ingredients.loss, trainable_only=True):,}",
+                      self._group.ranks.world_size, self._group.device)  # fmt: skip
+        engine = Engine(ingredients.loss, config, self._group)
+        if self._commit is not None:
+            load_checkpoint(engine, self._folder / "checkpoints", self._commit, self._excludes_frozen)
+        return engine
+
+    def _record_facts(self, parameters: int) -> None:
+        """What the run is made by and on, for the report."""
+        facts = {
+            "parameters": parameters,
+            "world_size": self._group.ranks.world_size,
+            "device": str(self._group.device),
+            "peak_flops": self._peak,
+            "peak_origin": self._peak_origin,
+        }
+        write_json(self._folder / "environment.json", {**environment(), **facts})
+
+    @property
+    def _excludes_frozen(self) -> bool:
+        return self._config.adapter.type != "none"
+
+    def run(self, stop_request: StopRequest) -> int:
+        """Train; returns the exit status."""
+        config, ranks = self._config, self._group.ranks
+        self._write_start()
+        tracker = self._trackers()
+        metrics = MetricsHook(
+            self._engine, tracker, config.tracking.log_every_steps,
+            self._commit.state["tokens"] if self._commit else 0, config.batch.global_size * config.data.sequence_length,
+            lambda rate: rate * self._flops / self._peak,
+        )  # fmt: skip
+        saving = CheckpointHook(
+            self._engine, self._folder, config.checkpoints,
+            partial(self._state, metrics), self._excludes_frozen,
+        )  # fmt: skip
+        ledger = Ledger(self._folder, ranks.rank)
+        stop = StopHook(self._group, stop_request, saving.save)
+        hooks: list[Hook] = [ledger, metrics, *self._evaluation(tracker), saving, stop]
+        reason, exit_code = "complete", 0
+        try:
+            run(steps(self._engine, self._batches(), self._schedule(), config.num_steps), hooks)
+        except StopTraining as stopped:
+            metrics.flush()
+            reason, exit_code = stopped.reason, stopped.exit_code
+        ledger.close()
+        if ranks.is_main:
+            self._journal.write("end", step=saving.last_saved, reason=reason)
+            tracker.finish(exit_code)
+        return exit_code
+
+    def _write_start(self) -> None:
+        if self._group.ranks.is_main:
+            event = "resume" if self._commit else "start"
+            self._journal.write(event, step=self._first_step, world_size=self._group.ranks.world_size)
+            _log.info("%s at step %d of %d", event, self._first_step, self._config.num_steps)
+
+    def _batches(self) -> Any:
+        order = Order(self._data.source.shapes, self._config.seed, self._phases)
+        self._warn_of_epochs(order)
+        ranks, batch = self._group.ranks, self._config.batch
+        share = Share(ranks.rank, ranks.world_size, batch.micro_size, batch.global_size)
+        loader = Loader(self._data.source, order, share, self._data.tokenizer.pad_id)
+        return loader.batches(self._first_step, self._config.num_steps)
+
+    def _warn_of_epochs(self, order: Order) -> None:
+        for source, epochs in order.epochs(self._config.num_steps).items():
+            if epochs > 1 and self._group.ranks.is_main:
+                _log.warning("source %s will be seen %.1f times", source, epochs)
+
+    def _schedule(self) -> Callable[[int], float]:
+        return lambda step: learning_rate_share(self._config.schedule, step, self._config.num_steps)
+
+    def _trackers(self) -> Composite:
+        if not self._group.ranks.is_main:
+            return Composite([])
+        tracking = self._config.tracking
+        trackers: list[Any] = [JsonLines(self._folder)]
+        if tracking.wandb.mode != "disabled":
+            logged = max((row["step"] for row in read_json_lines(self._folder / "metrics.jsonl")), default=-1)
+            trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json"), logged))
+        return Composite(trackers)
+
+    def _evaluation(self, tracker: Composite) -> list[Hook]:
+        if self._data.held_out is None:
+            return []
+        settings, ranks = self._config.evaluation, self._group.ranks
+        micro_size = self._config.batch.micro_size
+        held_out = list(batches(self._data.held_out, micro_size, settings.max_sequences, ranks.rank, ranks.world_size))
+        byte_lengths = torch.as_tensor(self._data.tokenizer.byte_lengths())
+        return [EvaluationHook(self._engine, tracker, held_out, byte_lengths, settings.every_steps)]
+
+    def _state(self, metrics: MetricsHook, step: int) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors. Raises DivergenceError, so that broken weights are never saved."""
+        metrics.require_finite()
+        return {
+            "tokens": metrics.tokens_seen(),
+            "phases": [phase.to_json() for phase in self._phases],
+            "tokenizer": self._data.tokenizer.fingerprint(),
+            "base": self._base_state,
+        }

@@ -1,0 +1,1 @@
+"""The one loop, its hooks, and where metrics go."""

@@ -1,0 +1,55 @@
+"""Loss and bits per byte on held-out data, inside the loop."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.data.batch import IGNORED, MicroBatch
+from pipeline.engine.engine import Engine
+from pipeline.runtime.logs import get_logger
+from pipeline.train.loop import StepInfo
+from pipeline.train.tracking.tracker import Tracker
+
+_log = get_logger("evaluation")
+
+
+class EvaluationHook:
+    """Evaluates every so many steps and at the end."""
+
+    def __init__(
+        self, engine: Engine, tracker: Tracker, batches: Sequence[MicroBatch], byte_lengths: torch.Tensor, every: int
+    ) -> None:
+        """Set up.
+
+        Args:
+            engine: What is evaluated.
+            tracker: Where rows go; only rank 0's is used.
+            batches: This rank's share of the held-out sequences; as many batches on every rank.
+            byte_lengths: UTF-8 bytes of each token id, int64 of shape (vocabulary,).
+            every: Steps between evaluations.
+        """
+        self._engine, self._tracker, self._batches, self._every = engine, tracker, batches, every
+        labels = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
+        totals = engine.group.sum(torch.tensor([len(labels), int(byte_lengths[labels].sum())]))
+        self._tokens, self._bytes = int(totals[0]), int(totals[1])
+
+    def __call__(self, info: StepInfo) -> None:
+        """Evaluate when it is time."""
+        if info.step % self._every == 0 or info.is_last:
+            self.evaluate(info.step)
+
+    def evaluate(self, step: int) -> None:
+        """Measure and log."""
+        loss_sum = float(self._engine.loss_sum(self._batches))
+        row = {
+            "validation/loss": loss_sum / max(1, self._tokens),
+            "validation/bits_per_byte": loss_sum / math.log(2) / max(1, self._bytes),
+            "validation/tokens": float(self._tokens),
+        }
+        if self._engine.group.ranks.is_main:
+            self._tracker.log(step, row)
+            _log.info(
+                "step %d  validation loss %.4f  bits/byte %.4f",
+                step, row["validation/loss"], row["validation/bits_per_byte"],
+            )  # fmt: skip

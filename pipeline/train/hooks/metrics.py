@@ -1,0 +1,106 @@
+"""Loss, learning rate, throughput: gathered over a few steps, then one row."""
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+
+from pipeline.engine.engine import Engine
+from pipeline.engine.memory import peak_memory_bytes
+from pipeline.errors import DivergenceError
+from pipeline.runtime.logs import get_logger
+from pipeline.train.loop import StepInfo
+from pipeline.train.tracking.tracker import Tracker
+
+_log = get_logger("train")
+
+
+class MetricsHook:
+    """Logs a row every so many steps. Nothing waits for the device in between."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tracker: Tracker,
+        every: int,
+        tokens_seen: int,
+        positions_per_step: int,
+        utilisation: Callable[[float], float],
+    ) -> None:
+        """Set up.
+
+        Args:
+            engine: For the gradient norm and the sum over ranks.
+            tracker: Where rows go; only rank 0's is used.
+            every: Steps between rows.
+            tokens_seen: Valid tokens before the first step of this session.
+            positions_per_step: Tokens that a step's sequences have room for; throughput counts them, padding included.
+            utilisation: Model FLOPs utilisation at a number of tokens per second.
+        """
+        self._engine, self._tracker, self._every = engine, tracker, every
+        self._utilisation = utilisation
+        self._tokens_seen, self._positions_per_step = tokens_seen, positions_per_step
+        self._reset()
+
+    def _reset(self) -> None:
+        self._loss_sum: torch.Tensor | None = None
+        self._tokens: torch.Tensor | None = None
+        self._last: StepInfo | None = None
+        self._seconds = 0.0
+        self._steps = 0
+
+    def __call__(self, info: StepInfo) -> None:
+        """Add the step; log when it is time."""
+        self._loss_sum = info.loss_sum if self._loss_sum is None else self._loss_sum + info.loss_sum
+        self._tokens = info.num_tokens if self._tokens is None else self._tokens + info.num_tokens
+        self._steps += 1
+        self._last = info
+        self._seconds += info.seconds
+        if info.step % self._every == 0 or info.is_last:
+            self.flush()
+
+    def tokens_seen(self) -> int:
+        """Valid tokens of all ranks so far; waits for the device."""
+        return self._tokens_seen + (0 if self._tokens is None else int(self._tokens))
+
+    def require_finite(self) -> None:
+        """Raises DivergenceError, on all ranks, if a loss since the last row is not a number."""
+        if self._loss_sum is None or self._last is None:
+            return
+        if not math.isfinite(float(self._engine.group.sum(self._loss_sum.reshape(1)))):
+            raise DivergenceError(
+                f"the loss is not finite at step {self._last.step}; lower optimizer.lr and give the same command to go"
+                " on from the last checkpoint, or look at the data with `tarmac explain`"
+            )
+
+    def flush(self) -> None:
+        """Write the row of the steps since the last one."""
+        info = self._last
+        if self._loss_sum is None or self._tokens is None or info is None:
+            return
+        waited = time.perf_counter()
+        self.require_finite()
+        loss_sum = float(self._engine.group.sum(self._loss_sum.reshape(1)))
+        num_tokens = int(self._tokens)
+        self._seconds += time.perf_counter() - waited  # what the device still had to do
+        self._tokens_seen += num_tokens
+        rate = self._steps * self._positions_per_step / self._seconds
+        row = {
+            "train/loss": loss_sum / max(1, num_tokens),
+            "train/learning_rate": self._engine.learning_rate(),
+            "train/gradient_norm": self._engine.gradient_norm(),
+            "train/tokens": float(self._tokens_seen),
+            "perf/tokens_per_second": rate,
+            "perf/mfu": self._utilisation(rate),
+            "perf/step_seconds": self._seconds / self._steps,
+            "perf/memory_bytes": float(peak_memory_bytes()),
+        }
+        if self._engine.group.ranks.is_main:
+            self._tracker.log(info.step, row)
+            _log.info(
+                "step %d  loss %.4f  lr %.2e  grad %.3f  %s tok/s  MFU %.1f %%",
+                info.step, row["train/loss"], row["train/learning_rate"], row["train/gradient_norm"],
+                f"{rate:,.0f}", 100 * row["perf/mfu"],
+            )  # fmt: skip
+        self._reset()

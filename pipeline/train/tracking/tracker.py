@@ -1,0 +1,53 @@
+"""The interface of a tracker, the composite of several, and the file."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.runtime.files import append_json_line
+
+Metrics = Mapping[str, float | None]
+
+
+class Tracker(Protocol):
+    """Takes rows of metrics, one or more per step."""
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Take the metrics of a step."""
+
+    def finish(self, exit_code: int) -> None:
+        """The run ends here; nothing follows."""
+
+
+class Composite:
+    """Several trackers as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        """Join them."""
+        self._trackers = tuple(trackers)
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Pass on to each."""
+        for tracker in self._trackers:
+            tracker.log(step, metrics)
+
+    def finish(self, exit_code: int) -> None:
+        """Pass on to each."""
+        for tracker in self._trackers:
+            tracker.finish(exit_code)
+
+
+class JsonLines:
+    """`metrics.jsonl` in the run folder: one row a line, synced."""
+
+    def __init__(self, folder: Path) -> None:
+        """Append to the run's file."""
+        self._path = folder / "metrics.jsonl"
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Append a row."""
+        append_json_line(self._path, {"step": step, "time": round(time.time(), 3), **metrics})
+
+    def finish(self, exit_code: int) -> None:
+        """Nothing is open."""

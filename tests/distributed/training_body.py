@@ -1,0 +1,117 @@
+"""Bodies that run inside the processes of a job."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.load import validate
+from pipeline.config.run import RunConfig
+from pipeline.data.batch import Batch, MicroBatch
+from pipeline.data.loader import Share
+from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
+from pipeline.engine.checkpoint.saving import save_checkpoint
+from pipeline.engine.engine import Engine
+from pipeline.engine.process_group import ProcessGroup
+from pipeline.models.build import fresh_model, llama_config
+from pipeline.objectives.causal import CausalLoss
+from pipeline.runtime.ranks import ranks_from_environment
+
+VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
+
+
+def run_config(**changes: Any) -> RunConfig:
+    """A tiny run; `changes` replace parts of the engine block, or the optimizer."""
+    optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
+    clipping = 0.5 if optimizer["type"] == "adamw" else 0
+    return validate(RunConfig, {
+        "stage": "pretrain", "output": "unused", "seed": 3,
+        "model": {"type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4,
+                  "num_key_value_heads": 2, "max_positions": LENGTH},
+        "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
+        "batch": {"global_size": GLOBAL, "micro_size": MICRO},
+        "duration": {"steps": 4},
+        "optimizer": optimizer,
+        "engine": {"compile": False, "attention": "eager", "gradient_clipping": clipping, **changes},
+    }, "test")  # fmt: skip
+
+
+def global_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and labels of a whole step: masks uneven over sequences, two whole sequences without a valid token."""
+    generator = torch.Generator().manual_seed(step)
+    tokens = torch.randint(VOCABULARY, (GLOBAL, LENGTH + 1), generator=generator)
+    labels = tokens[:, 1:].clone()
+    for row in range(GLOBAL):
+        labels[row, : row * 2] = -100
+    labels[2:4] = -100  # the second micro batch of one rank, the first of rank 1 of two
+    return tokens[:, :-1].clone(), labels
+
+
+def rank_batch(step: int, rank: int, world_size: int) -> Batch:
+    inputs, labels = global_batch(step)
+    slices = Share(rank, world_size, MICRO, GLOBAL).slices()
+    return Batch(step, tuple(MicroBatch(inputs[part], labels[part]) for part in slices), ())
+
+
+def start(config: RunConfig, group: ProcessGroup) -> Engine:
+    model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    model = fresh_model(model_config, config.seed, "fp32", config.engine.attention)
+    return Engine(CausalLoss(model), config, group)
+
+
+def weights_digest(engine: Engine) -> str:
+    """sha256 over all whole weights; at stage 3 they are gathered."""
+    import deepspeed
+
+    parameters = list(engine.deepspeed.module.parameters())
+    with deepspeed.zero.GatheredParameters(parameters, enabled=engine.deepspeed.zero_optimization_stage() == 3):
+        digest = hashlib.sha256()
+        for parameter in parameters:
+            digest.update(parameter.detach().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def resumed(configs: list[dict[str, Any]], folder_of_runs: str) -> list[dict[str, Any]]:
+    """Per config: losses of steps 2 and 3 of an uninterrupted run, and of a new engine that loaded step 2's save."""
+    group = ProcessGroup(ranks_from_environment(), 60)
+    results = []
+    for number, changes in enumerate(configs):
+        checkpoints = Path(folder_of_runs) / str(number)
+        engine = start(run_config(**changes), group)
+        train(engine, range(2))
+        save_checkpoint(engine, checkpoints, 2, {}, exclude_frozen=False)
+        whole = train(engine, range(2, 4))
+        engine.close()
+        engine = start(run_config(**changes), group)
+        commit = newest_good(group, checkpoints, lambda name, reason: None)
+        load_checkpoint(engine, checkpoints, commit, exclude_frozen=False)
+        results.append({"whole": whole, "resumed": train(engine, range(2, 4))})
+        engine.close()
+    group.close()
+    return results
+
+
+def train(engine: Engine, steps: range) -> list[float]:
+    """Losses of some steps."""
+    ranks = engine.group.ranks
+    outcomes = [engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0) for step in steps]
+    return [float(engine.group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens) for outcome in outcomes]
+
+
+def curves(configs: list[dict[str, Any]], steps: int = 3) -> list[dict[str, Any]]:
+    """Per config: digest of the first weights, then loss and gradient norm of each step."""
+    ranks = ranks_from_environment()
+    group = ProcessGroup(ranks, 60)
+    results = []
+    for changes in configs:
+        engine = start(run_config(**changes), group)
+        result: dict[str, Any] = {"weights": weights_digest(engine), "loss": [], "norm": []}
+        for step in range(steps):
+            outcome = engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0)
+            result["loss"].append(float(group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens))
+            result["norm"].append(engine.gradient_norm())
+        results.append(result)
+        engine.close()
+    group.close()
+    return results

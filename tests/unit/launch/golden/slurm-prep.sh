@@ -1,0 +1,51 @@
+#!/bin/bash
+#SBATCH --job-name=tarmac-stdlib
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=24
+#SBATCH --time=1-00:00:00
+#SBATCH --partition=gpu
+#SBATCH --constraint='a100&ib'
+#SBATCH --open-mode=append
+#SBATCH --output='runs/slurm logs/%x-%j.log'
+#SBATCH --requeue
+
+# One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with 85;
+# given again, the same job goes on from its checkpoint.
+
+module load cuda/12
+source .venv/bin/activate
+
+export OMP_NUM_THREADS=24
+export WANDB_PROJECT='it'"'"'s $HOME'
+
+# The compiled operators of one host may be illegal on another that shares the home folder, so this is set per task.
+operators='TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tarmac/torch_extensions/$(hostname)}"'
+ranks='RANK="$SLURM_PROCID" LOCAL_RANK="$SLURM_LOCALID" WORLD_SIZE="$SLURM_NTASKS"'
+MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+export MASTER_ADDR MASTER_PORT=29500
+
+# srun takes TERM as an order to kill, so both signals go to the ranks as USR1.
+# TERM comes when SLURM ends the job; it has then itself decided whether the job comes back.
+srun_pid=
+ended_by_slurm=false
+forward() { [ -z "$srun_pid" ] || kill -s USR1 "$srun_pid"; }
+trap forward USR1
+trap 'ended_by_slurm=true; forward' TERM
+
+# The first rank to end has 120 s for the others to follow. Killing them at once, which may be a site's default,
+# would hide the exit status 85 behind theirs.
+srun --ntasks=1 --cpus-per-task=24 --kill-on-bad-exit=0 --wait=120 \
+  --open-mode=append --output='runs/slurm logs/%x-%j-%t.log' \
+  /bin/bash -c "export $ranks $operators; exec \"\$@\"" task \
+  python -m pipeline.cli prep configs/data_prep/stdlib.yaml &
+srun_pid=$!
+
+# A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for srun's own status.
+while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
+wait "$srun_pid"
+status=$?
+if [ "$status" -eq 85 ] && [ "$ended_by_slurm" = false ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from launch.cli import add_launch
+from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
+from pipeline.config.load import load
+from pipeline.errors import ConfigError, RunError
+from pipeline.runtime.arguments import ArgumentParser
+
+CLUSTERS = Path(__file__).parents[3] / "configs" / "cluster"
+
+EXPORT = "stage: export\nrun: runs/a\noutput: {output}\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "export.yaml"
+    path.write_text(EXPORT.format(output=tmp_path / "out"))
+    return str(path)
+
+
+def tarmac(*words: str) -> int:
+    parser = ArgumentParser(prog="tarmac")
+    add_launch(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(words)
+    return int(arguments.run(arguments))
+
+
+def cluster(name: str) -> str:
+    return str(CLUSTERS / f"{name}.yaml")
+
+
+def test_shipped_cluster_files_are_valid() -> None:
+    assert isinstance(load(ClusterConfig, cluster("local")).cluster, LocalCluster)
+    assert isinstance(load(ClusterConfig, cluster("slurm")).cluster, SlurmCluster)
+    assert len(list(CLUSTERS.glob("*.yaml"))) == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_overrides_may_stand_before_or_after_options(
+    recipe: str, late: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cluster", cluster("slurm"), "--dry-run"]
+    words = ["dtype=fp32", "step=3"]
+    assert tarmac("launch", recipe, *(options + words if late else words + options)) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("#!/bin/bash\n#SBATCH --job-name=tarmac-export\n")
+    assert f"-m pipeline.cli export {recipe} dtype=fp32 step=3 &\n" in printed
+
+
+def test_dry_run_here_prints_one_command(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tarmac("launch", recipe, "--cluster", cluster("local"), "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.endswith(f" -m pipeline.cli export {recipe}\n")
+
+
+def test_a_wrong_recipe_is_refused_before_anything_starts(recipe: str) -> None:
+    with pytest.raises(ConfigError, match="unknown key dtpe; did you mean dtype"):
+        tarmac("launch", recipe, "--cluster", cluster("local"), "dtpe=fp32")
+    cloud = Path(recipe).with_name("cloud.yaml")
+    cloud.write_text("cluster: {type: cloud}")
+    with pytest.raises(ConfigError, match=r"cluster\.type is 'cloud'"):
+        tarmac("launch", recipe, "--cluster", str(cloud))
+
+
+def test_submitting_without_slurm_is_one_sentence(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunError, match="sbatch was not found; run this on a machine of the SLURM cluster"):
+        tarmac("launch", recipe, "--cluster", cluster("slurm"))
+
+
+def install_sbatch(folder: Path, body: str) -> None:
+    """Put a program named sbatch into a folder."""
+    path = folder / "sbatch"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def test_submitting_prints_the_job_and_makes_the_log_folder(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    install_sbatch(tmp_path, 'cat > submitted; echo "4711;east"')
+    assert tarmac("launch", recipe, "--cluster", cluster("slurm")) == 0
+    assert capsys.readouterr().out == "4711\n"
+    assert (tmp_path / "submitted").read_text().startswith("#!/bin/bash\n#SBATCH")
+    assert (tmp_path / "runs" / "slurm").is_dir()
+
+
+def test_a_refusal_of_sbatch_is_passed_on(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    install_sbatch(tmp_path, 'cat > /dev/null; echo "sbatch: error: invalid\n partition" >&2; exit 1')
+    with pytest.raises(RunError, match=r"^sbatch refused the job: sbatch: error: invalid partition$"):
+        tarmac("launch", recipe, "--cluster", cluster("slurm"))
