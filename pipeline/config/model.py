@@ -30,7 +30,7 @@ class LlamaModel(Config):
     """Base of the rotary position frequencies."""
     tie_embeddings: bool = False
     """Use one matrix for the input embedding and the output projection."""
-    init_std: PositiveFloat = 0.02
+    init_std: Annotated[float, Field(gt=0, le=1)] = 0.02
     """Standard deviation of the initial weights; residual outputs are scaled by 1/sqrt(2 * num_layers)."""
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,23 +52,27 @@ def train(config: RunConfig) -> int:
     """
     ranks = ranks_from_environment()
     set_up_logging(ranks)
-    stop_request = StopRequest()
-    data = open_data(config)
-    group = ProcessGroup(ranks, config.engine.timeout_seconds)
-    folder = Path(config.output)
-    with told_in_one_sentence(), ExitStack() as stack:
-        group.main_decides(lambda: _claim(config, data, stack))
-        prove_shared_folder(group, folder)
-        journal = Journal(folder)
-        commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, journal))
-        if commit is not None and commit.step >= config.num_steps:
-            _log.info("run %s is complete: %d steps", folder, commit.step)
-            exit_code = 0
-        else:
-            exit_code = _Session(config, data, group, commit).run(stop_request)
-    group.close()
-    stop_request.close()
+    with ExitStack() as stack:
+        stop_request = stack.enter_context(closing(StopRequest()))
+        data = open_data(config)
+        group = ProcessGroup(ranks, config.engine.timeout_seconds)
+        with told_in_one_sentence():
+            exit_code = _run(config, data, group, stop_request, stack)
+        group.close()
     return exit_code
+
+
+def _run(
+    config: RunConfig, data: TrainingData, group: ProcessGroup, stop_request: StopRequest, stack: ExitStack
+) -> int:
+    folder = Path(config.output)
+    group.main_decides(lambda: _claim(config, data, stack))
+    prove_shared_folder(group, folder)
+    commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, Journal(folder)))
+    if commit is not None and commit.step >= config.num_steps:
+        _log.info("run %s is complete: %d steps", folder, commit.step)
+        return 0
+    return _Session(config, data, group, commit).run(stop_request)
 
 
 def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:

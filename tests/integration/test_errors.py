@@ -87,6 +87,6 @@ def test_run_folder_in_use_or_not_a_run(tmp_path, corpus, tarmac):
 
 def test_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, corpus, tarmac):
     recipe = write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "run")
-    done = tarmac("train", recipe, "engine.precision=fp32", "model.init_std=1e30", status=1)
+    done = tarmac("train", recipe, "engine.precision=fp32", "optimizer.lr=1e20", status=1)
     assert "not finite" in say(done)
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))
