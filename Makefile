@@ -13,6 +13,8 @@ INSTALLED := $(VENV)/.installed
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt launch/preflight.py
+	@command -v $(PYTHON) >/dev/null || { echo "tarmac needs Python >= 3.11; $(PYTHON) was not found, name another:" \
+	  "make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) launch/preflight.py
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel

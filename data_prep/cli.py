@@ -4,13 +4,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.config.prep import PrepConfig
+    from pipeline.config.prep.recipe import PrepConfig
 
 _DESCRIPTION = """\
 Turn raw text into a corpus: documents are cleaned, deduplicated, split, shuffled, tokenized and written as webdataset
-tarballs with a manifest. CONFIG is a YAML file; section.key=value words override its keys.
+tarballs with a manifest. CONFIG is a YAML file; section.key=value words override its keys. What an interrupted job
+finished is used again, and so is all that a change does not touch. A source added at the end of the config is appended
+to a finished corpus.
 """
-_EPILOG = "Example: tarmac prep configs/data_prep/stdlib.yaml output=data/mine executor.workers=4"
+_EPILOG = "Example: tarmac prep configs/data_prep/stdlib.yaml output=data/mine workers=4"
 
 
 def add_prep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,12 +22,18 @@ def add_prep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys to override")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and what would be read")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and, from a sample, the plan")
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a finished corpus of another config or of other inputs"
+    )
+    parser.add_argument(
+        "--rehash", action="store_true", help="read all inputs again to see whether their bytes changed unnoticed"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from pipeline.config.prep import PrepConfig
+    from pipeline.config.prep.recipe import PrepConfig
     from pipeline.config.stages import load_stage
 
     config = load_stage(options.config, options.overrides, allowed=("prep",))
@@ -35,16 +43,14 @@ def _run(options: argparse.Namespace) -> None:
         return
     from data_prep.stage import prep
 
-    prep(config)
+    prep(config, replace=options.replace, rehash=options.rehash)
 
 
 def _print_plan(config: "PrepConfig") -> None:
-    from data_prep.plan import plan_sources
+    from rich.console import Console
+
+    from data_prep.estimate import print_plan
     from pipeline.config.load import dump
 
     print(dump(config), end="")
-    for plan in plan_sources(config):
-        print(
-            f"# source {plan.source.name}: {len(plan.files):,} files, {plan.bytes:,} bytes,"
-            f" {len(plan.tasks):,} reading tasks, {plan.num_buckets:,} shards"
-        )
+    print_plan(config, Console(stderr=True))

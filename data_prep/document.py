@@ -1,7 +1,7 @@
 """The noun of data preparation: a document and the hash of its text."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import xxhash
 
@@ -11,7 +11,7 @@ HASH_BITS = 128
 HALF_BITS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     """One text and where it came from."""
 
@@ -23,27 +23,32 @@ class Document:
     """Its number in that file."""
     text: str
     """The text."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the reader's mapping took from the record, such as `url`; and what filters found, such as `language`."""
 
     @property
     def id(self) -> str:
         """32 hexadecimal digits that tell it from every other document."""
-        place = f"{self.source}\x1f{self.origin}\x1f{self.position}"
-        return xxhash.xxh3_128_hexdigest(place.encode("utf-8"))
+        return f"{document_id(self.source, self.origin, self.position):032x}"
 
 
-@dataclass(frozen=True)
+def document_id(source: str, origin: str, position: int) -> int:
+    """128 bits that tell a document from every other: a hash of where it came from."""
+    return xxhash.xxh3_128_intdigest(f"{source}\x1f{origin}\x1f{position}".encode())
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenRecord:
     """A record in which no document could be found."""
 
     reason: str
     """One word for the statistics."""
-
-
-class HashedDocument(NamedTuple):
-    """A cleaned document with the seeded hash of its text, which decides its place, split and duplicates."""
-
-    hash: int
-    document: Document
+    origin: str
+    """File it is in."""
+    position: int
+    """Its number in that file."""
+    detail: str = ""
+    """What exactly is wrong, for the person who looks at the rejects."""
 
 
 def content_hash(text: str, seed: int) -> int:
@@ -59,8 +64,3 @@ def upper_half(hash_: int) -> int:
 def lower_half(hash_: int) -> int:
     """The 64 bits that decide a document's split."""
     return hash_ & ((1 << HALF_BITS) - 1)
-
-
-def bucket_of(hash_: int, num_buckets: int) -> int:
-    """Which of equal ranges of the upper half a hash is in, so that buckets in order are documents in order."""
-    return upper_half(hash_) * num_buckets >> HALF_BITS

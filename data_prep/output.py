@@ -1,75 +1,123 @@
-"""The output folder: built beside its place as `<output>.partial`, and renamed when complete."""
+"""The corpus folder: what tasks left is linked into it, and it appears, or changes, in one step."""
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pipeline.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
+from data_prep.build import Built, BuiltSource
+from data_prep.pairs import write_pairs
+from data_prep.read_losses import DROPPED_NAME, REJECTS_NAME
+from data_prep.tasks.store import Done
+from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split, read_manifest, write_manifest
 from pipeline.errors import ConfigError
-from pipeline.runtime.files import sync_folder
-from pipeline.runtime.lock import RunLock
+from pipeline.runtime.files import atomic_file, sync_folder, write_json
 
 
-def finished_corpus(output: Path, config_sha256: str, inputs: dict[str, str]) -> Manifest | None:
-    """The manifest of a corpus already there by the same config from the same inputs; None if there is nothing.
+class CorpusFolder:
+    """Puts a built corpus where it belongs."""
 
-    Args:
-        output: The corpus folder.
-        config_sha256: Checksum of the config.
-        inputs: Checksum of the inputs of each source.
+    def __init__(self, output: Path, work: Path) -> None:
+        """Fill `output` with what tasks left in `work`."""
+        self._output, self._work = output, work
 
-    Raises:
-        ConfigError: Something else is there.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
-    if not (output / MANIFEST_NAME).is_file():
-        raise ConfigError(f"output ({output}) exists and is not a corpus; choose another folder")
-    manifest = read_manifest(output)
-    if manifest.config_sha256 != config_sha256:
-        raise ConfigError(
-            f"output ({output}) holds a corpus made by another config; remove it or choose another folder"
-        )
-    made_from = {name: source["inputs_sha256"] for name, source in manifest.statistics["sources"].items()}
-    if made_from != inputs:
-        raise ConfigError(f"output ({output}) was made from other input files; remove it or choose another folder")
-    return manifest
+    def create(self, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int) -> dict[Split, int]:
+        """Make the corpus beside its place, then rename it there; what was there before goes. Returns how many pairs.
+
+        Raises:
+            ConfigError: The folder cannot be made.
+        """
+        partial = self._output.with_name(f"{self._output.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(
+                f"output ({self._output}) cannot be made: {error.strerror}; choose another folder"
+            ) from error
+        pairs = self._fill(partial, built, manifest, figures, seed)
+        before = self._output.with_name(f"{self._output.name}.replaced")
+        shutil.rmtree(before, ignore_errors=True)
+        if self._output.exists():
+            os.rename(self._output, before)
+        os.rename(partial, self._output)
+        sync_folder(self._output.parent)
+        shutil.rmtree(before, ignore_errors=True)
+        return pairs
+
+    def append(self, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int) -> dict[Split, int]:
+        """Add what is new to a corpus; files that are there are not touched, and the manifest changes last."""
+        made = read_manifest(self._output).statistics["sources"]
+        for source in built.sources:
+            if source.plan.source.name not in made:
+                self._clear(source.plan.source.name)
+        for path in self._output.rglob(".*.partial"):
+            path.unlink()
+        return self._fill(self._output, built, manifest, figures, seed)
+
+    def _clear(self, source: str) -> None:
+        """Delete what a killed start left of a source, perhaps with another config."""
+        for split in SPLIT_FOLDERS.values():
+            for folder in (self._output / split, self._output / "index" / split):
+                shutil.rmtree(folder / source, ignore_errors=True)
+        (self._output / "rejects" / f"{source}.jsonl").unlink(missing_ok=True)
+        for path in (self._output / "dropped").glob(f"{source}-??????.jsonl.zst"):
+            path.unlink()
+
+    def _fill(
+        self, folder: Path, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int
+    ) -> dict[Split, int]:
+        for done in [built.tokenizer, *(done for one in built.sources for done in _shards(one))]:
+            link_outputs(done, self._work, folder)
+        for source in built.sources:
+            self._write_losses(source, folder)
+        found = [done.result for one in built.sources for done in one.pairs]
+        pairs = write_pairs(folder / "pairs", found, seed) if found else {}
+        for name, values in figures.items():
+            write_json(folder / name, values)
+        for path, _, _ in os.walk(folder):
+            sync_folder(path)
+        write_manifest(folder, manifest)
+        return pairs
+
+    def _write_losses(self, source: BuiltSource, folder: Path) -> None:
+        """`rejects/<source>.jsonl` of all tasks, and each task's `dropped/<source>-<number>.jsonl.zst`."""
+        names = {output.name for done in source.reads for output in done.outputs}
+        if REJECTS_NAME in names:
+            target = folder / "rejects" / f"{source.plan.source.name}.jsonl"
+            target.parent.mkdir(exist_ok=True)
+            with atomic_file(target) as file:
+                for done in source.reads:
+                    path = self._work / done.folder / REJECTS_NAME
+                    if path.exists():
+                        file.write(path.read_bytes())
+        for number, done in enumerate(source.reads):
+            path = self._work / done.folder / DROPPED_NAME
+            if path.exists():
+                target = folder / "dropped" / f"{source.plan.source.name}-{number:06d}.jsonl.zst"
+                target.parent.mkdir(exist_ok=True)
+                target.unlink(missing_ok=True)
+                link(path, target)
 
 
-@contextmanager
-def partial_folder(output: Path) -> Iterator[Path]:
-    """An empty `<output>.partial`, renamed to `output` when the block ends without an error.
+def link_outputs(done: Done, work: Path, folder: Path) -> None:
+    """Put a task's files into a corpus folder; those that are there stay as they are."""
+    for output in done.outputs:
+        target = folder / output.name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link(work / done.folder / output.name, target)
 
-    What an interrupted job left there is deleted first.
 
-    Raises:
-        ConfigError: The folder cannot be made.
-        RunError: Another job is writing it.
-    """
-    partial = output.with_name(f"{output.name}.partial")
+def _shards(source: BuiltSource) -> list[Done]:
+    return [done for group in source.shards.values() for done in group]
+
+
+def link(path: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"output ({output}) cannot be made: {error.strerror}; choose another folder") from error
-    with RunLock(partial) as lock:
-        _empty(partial, keep=lock.path)
-        yield partial
-        _sync(partial)
-        os.rename(partial, output)
-        (output / lock.path.name).unlink()  # last: until then a second job finds the folder in use
-        sync_folder(output.parent)
-
-
-def _empty(folder: Path, keep: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry != keep:
-            entry.unlink()
-
-
-def _sync(folder: Path) -> None:
-    for path, _, _ in os.walk(folder):
-        sync_folder(path)
+        os.link(path, target)
+    except OSError:
+        with open(path, "rb") as source, atomic_file(target) as file:
+            shutil.copyfileobj(source, file, 1 << 20)

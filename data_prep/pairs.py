@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from data_prep.buckets import SplitSource
-from data_prep.document import HashedDocument, content_hash
+from data_prep.document import content_hash
+from data_prep.source_documents import SourceDocuments
+from data_prep.tasks.task import Task
 from pipeline.corpus.manifest import Split
 from pipeline.runtime.files import atomic_file
 
@@ -42,26 +43,32 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class PairTask:
-    """One bucket to make pairs from."""
+class PairTask(Task):
+    """One range of hashes of a source to make pairs from."""
 
-    source: SplitSource
-    bucket: int
+    phase: ClassVar[str] = "pairs"
+    result_type: ClassVar[Any] = dict[Split, list[Pair]]
+
+    source: SourceDocuments
+    """The source."""
+    first: int
+    """First of the range of hashes' upper halves."""
+    last: int
+    """Last of it."""
     max_answer_characters: int
+    """Longer answers are left out."""
 
+    def run(self, work: Path, folder: Path) -> dict[Split, list[Pair]]:
+        """The pairs of the documents, each in its document's split."""
+        splits: tuple[Split, Split] = ("train", "validation")
+        return {split: list(self._pairs(work, split)) for split in splits}
 
-def bucket_pairs(task: PairTask) -> dict[Split, list[Pair]]:
-    """The pairs of a bucket's documents, each in its document's split."""
-    splits: tuple[Split, Split] = ("train", "validation")
-    return {split: list(_pairs(task.source.documents(task.bucket, split), task)) for split in splits}
-
-
-def _pairs(documents: Iterable[HashedDocument], task: PairTask) -> Iterator[Pair]:
-    for _, document in documents:
-        if document.origin.endswith(".py"):
-            for question, answer in function_pairs(document.text):
-                if len(answer) <= task.max_answer_characters:
-                    yield Pair(document.origin, question, answer)
+    def _pairs(self, work: Path, split: Split) -> Iterator[Pair]:
+        for document in self.source.documents(work, split, self.first, self.last):
+            if document.origin.endswith(".py"):
+                for question, answer in function_pairs(document.text.decode("utf-8")):
+                    if len(answer) <= self.max_answer_characters:
+                        yield Pair(document.origin, question, answer)
 
 
 def function_pairs(text: str) -> Iterator[tuple[str, str]]:

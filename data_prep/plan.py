@@ -1,84 +1,111 @@
-"""What there is to do: a pure function of the inputs and the config, never of the number of workers."""
+"""What there is to read and how it is divided into tasks: never by the number of workers."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import xxhash
+
+from data_prep.document import HALF_BITS
+from data_prep.filters import filter_inputs
+from data_prep.read import ReadTask
 from data_prep.readers import find_files
 from data_prep.readers.files import InputFile
-from pipeline.config.prep import PrepConfig, Source
+from data_prep.split import SplitShares
+from pipeline.config.prep.readers import Reader
+from pipeline.config.prep.recipe import PrepConfig, Source
 from pipeline.errors import ConfigError
+from pipeline.runtime.seeds import derive_seed
 
-TASK_BYTES = 4 * 2**20
-"""About how much text one reading task takes, or more where that would make too many tasks of a source."""
-MAX_TASKS = 4096
-"""Every bucket has to look into what each reading task of its source left."""
-BYTES_PER_TOKEN = 3
-"""Guess before there is a tokenizer. Only the number of shards depends on it."""
+TASK_BYTES = 16 * 2**20
+"""About how much text one reading task takes; twice, four times … as much where that would make too many tasks."""
+MAX_TASKS = 8192
+"""About so many at most: every shard has to look into what each reading task of its source left."""
 
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """One source's inputs and how its work is divided."""
+    """One source's inputs."""
 
-    number: int
-    """Place in the config; of equal documents the one of the lowest source stays."""
     source: Source
     """Its config."""
     files: tuple[InputFile, ...]
-    """Its inputs."""
-    num_buckets: int
-    """Into how many parts its documents are divided; each becomes one shard."""
-    num_validation_shards: int
-    """How many shards its held-out documents make."""
+    """Its inputs, sorted by origin."""
 
     @property
     def bytes(self) -> int:
-        """Size of the inputs on disk."""
+        """Size of the inputs where they lie."""
         return sum(file.bytes for file in self.files)
 
     @property
-    def tasks(self) -> list[tuple[InputFile, ...]]:
-        """The inputs in groups to be read at a time."""
-        size = sum(file.text_bytes for file in self.files)
-        return list(_groups(self.files, max(TASK_BYTES, size // MAX_TASKS)))
-
-    @property
-    def inputs_sha256(self) -> str:
-        """Checksum over names and sizes of the inputs."""
-        text = "\n".join(f"{file.origin}\x1f{file.bytes}" for file in self.files)
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    def text_bytes(self) -> int:
+        """About how much text they hold."""
+        return sum(file.text_bytes for file in self.files)
 
 
 def plan_sources(config: PrepConfig) -> list[SourcePlan]:
-    """A plan for each source. Raises ConfigError, naming the source, if its reader finds no file."""
-    return [_plan(number, source, config) for number, source in enumerate(config.sources)]
+    """The inputs of each source. Raises ConfigError, naming the source, if its reader finds no file."""
+    return [_plan(number, source) for number, source in enumerate(config.sources)]
 
 
-def _plan(number: int, source: Source, config: PrepConfig) -> SourcePlan:
+def _plan(number: int, source: Source) -> SourcePlan:
     try:
-        files = find_files(source.reader)
+        return SourcePlan(source, tuple(find_files(source.reader)))
     except ConfigError as error:
         raise ConfigError(f"sources.{number}.reader.{error}") from error
-    tokens = sum(file.text_bytes for file in files) / BYTES_PER_TOKEN
-    shards = tokens / config.shards.shard_tokens
-    return SourcePlan(
-        number,
-        source,
-        tuple(files),
-        num_buckets=max(1, round(shards)),
-        num_validation_shards=max(1, round(shards * config.validation_share)),
-    )
 
 
-def _groups(files: Sequence[InputFile], task_bytes: int) -> Iterator[tuple[InputFile, ...]]:
+def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
+    """The tasks that read a source."""
+    filters = config.filters if plan.source.filters is None else plan.source.filters
+    shared = {
+        "source": Source(name=plan.source.name, reader=_without_paths(plan.source.reader)),
+        "cleaning": config.cleaning,
+        "filters": filters,
+        "filter_inputs": _checksum(filter_inputs(filters)),
+        "seed": derive_seed(config.seed, "content"),
+        "shares": SplitShares(config.validation_share, config.test_share),
+        "minhash": config.dedup.minhash,
+        "write_dropped": config.write_dropped,
+    }
+    return [ReadTask(files=files, **shared) for files in group_files(plan.files)]
+
+
+def _without_paths(reader: Reader) -> Reader:
+    """What reading a file needs to know: another path in the config leaves the tasks of the other files as they are."""
+    return reader.model_copy(update={"paths": ()}) if "paths" in type(reader).model_fields else reader
+
+
+def _checksum(paths: Sequence[str]) -> str:
+    """Over the contents of some files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
+    """Files in groups to be read at a time, each of about as much text; one that holds more ends its group.
+
+    Whether a file ends its group is decided by its own name and size: one that comes or goes changes the group that it
+    is in, and joins or cuts at most two.
+    """
+    limit = _task_bytes(sum(file.text_bytes for file in files))
     group: list[InputFile] = []
-    size = 0
     for file in files:
         group.append(file)
-        size += file.text_bytes
-        if size >= task_bytes:
+        # so likely as it is large: on average a group holds `limit`
+        if xxhash.xxh3_64_intdigest(file.origin.encode()) * limit < file.text_bytes << HALF_BITS:
             yield tuple(group)
-            group, size = [], 0
+            group = []
     if group:
         yield tuple(group)
+
+
+def _task_bytes(text_bytes: int) -> int:
+    size = TASK_BYTES
+    while text_bytes > size * MAX_TASKS:
+        size *= 2
+    return size

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class PhaseProgress:
     """Shows how many tasks of one phase are done."""
 
-    def __init__(self, console: Console, phase: str, num_tasks: int) -> None:
-        """Announce a phase of `num_tasks`."""
+    def __init__(self, console: Console, phase: str, num_tasks: int, num_finished: int = 0) -> None:
+        """Announce a phase of `num_tasks`, of which some are finished from an earlier start."""
         self._console, self._phase = console, phase
         self._start = time.monotonic()
         self._progress = Progress(
@@ -22,7 +22,8 @@ class PhaseProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(phase, total=num_tasks)
+        self._task = self._progress.add_task(phase, total=num_tasks, completed=num_finished)
+        self._found = f", {num_finished} of {num_tasks} found finished" if num_finished else ""
 
     def __enter__(self) -> "PhaseProgress":
         self._progress.start()
@@ -33,7 +34,9 @@ class PhaseProgress:
     ) -> None:
         self._progress.stop()
         if not self._console.is_terminal and kind is None:
-            self._console.print(f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s", highlight=False)
+            self._console.print(
+                f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s{self._found}", highlight=False
+            )
 
     def advance(self) -> None:
         """One task is done."""

@@ -1,42 +1,26 @@
-"""The first phase: read, clean, drop with a reason, hash, and route to buckets."""
+"""The first phase: read, clean, filter, hash, and leave sorted documents and rows for deduplication."""
 
-import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from data_prep.dedup.exact import HASHES_NAME, hash_row
-from data_prep.document import BrokenRecord, Document, HashedDocument, bucket_of, content_hash
-from data_prep.filters.cleaning import clean_text
-from data_prep.filters.rules import drop_reason
+import orjson
+import xxhash
+
+from data_prep.dedup.signatures import BandCollector
+from data_prep.document import Document, document_id, lower_half, upper_half
+from data_prep.document_runs import DocumentWriter
+from data_prep.filters import build_filters
+from data_prep.filters.base import Dropped
+from data_prep.read_losses import LossWriter
 from data_prep.readers import read_file
 from data_prep.readers.files import InputFile
-from data_prep.spill import SpillWriter, read_bucket
-from pipeline.config.prep import Cleaning, Source
-
-DOCUMENTS_NAME = "documents"
-
-
-@dataclass(frozen=True)
-class ReadTask:
-    """Some files of one source."""
-
-    folder: Path
-    """Where its spill files go."""
-    source: Source
-    """The source."""
-    source_number: int
-    """Its place in the config."""
-    files: tuple[InputFile, ...]
-    """What to read."""
-    cleaning: Cleaning
-    """What to do to the text."""
-    seed: int
-    """Seed of the content hash."""
-    num_buckets: int
-    """Buckets of this source's documents."""
-    num_partitions: int
-    """Partitions of all sources' hashes."""
+from data_prep.rows import RowWriter
+from data_prep.split import SplitShares
+from data_prep.tasks.task import Task
+from pipeline.config.prep.filters import Cleaning, Filter
+from pipeline.config.prep.recipe import MinHash, Source
 
 
 @dataclass(frozen=True)
@@ -44,52 +28,106 @@ class ReadResult:
     """What a reading task found."""
 
     read: int
-    """Records."""
-    dropped: Counter[str]
-    """How many were dropped, by reason."""
+    """Records, bad ones included."""
     text_bytes: int
-    """Bytes of text read, before cleaning."""
+    """UTF-8 bytes of text, before cleaning."""
+    kept: int
+    """Documents that passed the filters."""
+    rejected: dict[str, int]
+    """Bad records, by reason."""
+    dropped: dict[str, int]
+    """Documents that a filter dropped, by `filter:reason`."""
+    skipped: dict[str, int]
+    """Records that are no documents, by reason."""
+    inputs: dict[str, str | None]
+    """Origin of each file -> 128-bit xxh3 of its bytes."""
 
 
-def read_documents(task: ReadTask) -> ReadResult:
-    """Read a task's files into its spill files."""
-    dropped: Counter[str] = Counter()
-    read = text_bytes = 0
-    with SpillWriter(task.folder / DOCUMENTS_NAME) as documents, SpillWriter(task.folder / HASHES_NAME) as hashes:
-        for file in task.files:
-            for record in read_file(task.source, file):
-                read += 1
-                text_bytes += 0 if isinstance(record, BrokenRecord) else len(record.text.encode("utf-8", "replace"))
-                reason = _route(record, task, documents, hashes)
-                if reason:
-                    dropped[reason] += 1
-    return ReadResult(read, dropped, text_bytes)
+@dataclass(frozen=True)
+class ReadTask(Task):
+    """Some files of one source."""
+
+    phase: ClassVar[str] = "read"
+    result_type: ClassVar[type] = ReadResult
+
+    source: Source
+    """The source, without what only concerns the whole of it."""
+    files: tuple[InputFile, ...]
+    """What to read."""
+    cleaning: Cleaning
+    """What to do to the text."""
+    filters: tuple[Filter, ...]
+    """What drops or changes documents."""
+    filter_inputs: str
+    """Checksum of the files that filters read."""
+    seed: int
+    """Seed of the content hash."""
+    shares: SplitShares
+    """The split."""
+    minhash: MinHash | None
+    """Signatures for near-duplicates."""
+    write_dropped: bool
+    """Whether dropped documents are written out."""
+
+    def run(self, work: Path, folder: Path) -> ReadResult:
+        """Read the files."""
+        with (
+            DocumentWriter(folder) as documents,
+            RowWriter(folder) as rows,
+            BandCollector(self.minhash, rows) as bands,
+            LossWriter(folder, self.write_dropped) as losses,
+        ):
+            return _Reading(self, documents, rows, bands, losses).run()
 
 
-def _route(record: Document | BrokenRecord, task: ReadTask, documents: SpillWriter, hashes: SpillWriter) -> str | None:
-    """Put a record into its bucket, or say why it is dropped."""
-    if isinstance(record, BrokenRecord):
-        return record.reason
-    text = clean_text(record.text, task.cleaning)
-    reason = drop_reason(text, task.cleaning)
-    if reason:
-        return reason
-    kept = Document(record.source, record.origin, record.position, text)
-    hash_ = content_hash(text, task.seed)
-    documents.add(bucket_of(hash_, task.num_buckets), _pack(hash_, kept))
-    hashes.add(bucket_of(hash_, task.num_partitions), hash_row(hash_, task.source_number, kept))
-    return None
+@dataclass
+class _Reading:
+    """The state of a running task."""
 
+    task: ReadTask
+    documents: DocumentWriter
+    rows: RowWriter
+    bands: BandCollector
+    losses: LossWriter
+    read: int = 0
+    text_bytes: int = 0
+    kept: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
 
-def _pack(hash_: int, document: Document) -> bytes:
-    row = (f"{hash_:032x}", document.origin, document.position, document.text)
-    return json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    def run(self) -> ReadResult:
+        self.filters = build_filters(self.task.cleaning, self.task.filters)
+        inputs: dict[str, str | None] = {}
+        for file in self.task.files:
+            reading = read_file(self.task.source, file)
+            for record in reading:
+                self.read += 1
+                if isinstance(record, Document):
+                    self.text_bytes += len(record.text.encode("utf-8", "surrogatepass"))
+                    self._filter(record)
+                else:
+                    self.losses.reject(record)
+            self.skipped.update(reading.skipped)
+            inputs[file.origin] = reading.content_hash
+        rejected, dropped = dict(self.losses.rejected), dict(self.losses.dropped)
+        return ReadResult(self.read, self.text_bytes, self.kept, rejected, dropped, dict(self.skipped), inputs)
 
+    def _filter(self, document: Document) -> None:
+        text, metadata = document.text, dict(document.metadata)
+        for name, filter_ in self.filters:
+            left = filter_(text, metadata)
+            if isinstance(left, Dropped):
+                self.losses.drop(f"{name}:{left.reason}", document, text, metadata)
+                return
+            text = left
+        self._keep(document, text, metadata)
 
-def unpack_bucket(folder: Path, source: str, bucket: int) -> list[HashedDocument]:
-    """One bucket's documents as one reading task left them."""
-    documents = []
-    for line in read_bucket(folder / DOCUMENTS_NAME, bucket).splitlines():
-        hash_, origin, position, text = json.loads(line)
-        documents.append(HashedDocument(int(hash_, 16), Document(source, origin, position, text)))
-    return documents
+    def _keep(self, document: Document, text: str, metadata: dict[str, str]) -> None:
+        data = text.encode("utf-8")
+        hash_ = xxhash.xxh3_128_intdigest(data, seed=self.task.seed)
+        split = self.task.shares.split_of(hash_)
+        node = upper_half(document_id(document.source, document.origin, document.position))
+        packed = orjson.dumps(metadata) if metadata else b""
+        self.documents.add(split, hash_, document.origin, document.position, data, packed)
+        self.bands.add(node, text)
+        self.rows.add(upper_half(hash_), lower_half(hash_), node, len(data), split)
+        self.kept += 1

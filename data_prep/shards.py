@@ -1,65 +1,87 @@
 """Documents to shards: encode, pack whole documents into chunks, write tarballs."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.buckets import SplitSource
-from data_prep.document import Document
+from data_prep.document_runs import StoredDocument
+from data_prep.encoding import Encoder, make_encoder, sampled, verify
+from data_prep.shard_statistics import Counted, ShardStatistics
+from data_prep.source_documents import SourceDocuments
+from data_prep.tasks.task import Task
+from data_prep.tokenizing import TOKENIZER_FOLDER
+from pipeline.config.prep.tokenizer import Encoder as EncoderChoice
 from pipeline.corpus.chunk import Chunk, DocumentRecord
 from pipeline.corpus.manifest import SPLIT_FOLDERS, ShardEntry, Split
 from pipeline.corpus.writer import write_shard
-from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer
 
 Encoded = tuple[DocumentRecord, NDArray[Any]]
+Encode = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[np.int64]]]
+_BATCH_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """Some buckets of one source and split; they become one shard."""
+class ShardResult:
+    """One shard, or nothing if its range holds no document of the split."""
 
-    corpus: Path
-    """The corpus folder being written, with its tokenizer."""
-    source: SplitSource
+    entry: ShardEntry | None
+    """Its line of the manifest."""
+    encoder: str
+    """What encoded it."""
+    re_encoded: bool
+    """Whether the fast encoder differed on the sample, so that the reference encoded all of it."""
+    statistics: ShardStatistics
+    """What it holds."""
+
+
+@dataclass(frozen=True)
+class ShardTask(Task):
+    """One range of hashes of one source and split; it becomes one shard."""
+
+    phase: ClassVar[str] = "shards"
+    result_type: ClassVar[type] = ShardResult
+
+    source: SourceDocuments
     """The source."""
     split: Split
     """Which of its documents."""
     number: int
     """Number of the shard."""
-    buckets: range
-    """Which of its buckets."""
+    first: int
+    """First of the range of hashes' upper halves."""
+    last: int
+    """Last of it."""
     chunk_tokens: int
     """Tokens in a chunk, at most."""
+    fingerprint: str
+    """The tokenizer's."""
+    encoder: EncoderChoice
+    """Which encoder."""
+    tokenizer: str = field(compare=False)
+    """The tokenizer's task's folder, relative to the work folder."""
 
+    def run(self, work: Path, folder: Path) -> ShardResult:
+        """Write the shard and its index where they go in a corpus, below `folder`."""
+        tokenizer = load_tokenizer(work / self.tokenizer / TOKENIZER_FOLDER)
+        encoder = make_encoder(tokenizer, self.encoder)
+        try:
+            return self._write(work, folder, _verified(encoder), encoder.name, tokenizer.eos_id)
+        except _DiffersError:
+            result = self._write(work, folder, _unverified(encoder.reference), "reference", tokenizer.eos_id)
+            return replace(result, re_encoded=True)
 
-def shard_tasks(corpus: Path, source: SplitSource, num_validation_shards: int, chunk_tokens: int) -> list[ShardTask]:
-    """One shard for each bucket, and the held-out documents of all buckets spread over validation shards."""
-    size = source.num_buckets
-    bounds = [number * size // num_validation_shards for number in range(num_validation_shards + 1)]
-    train = [
-        ShardTask(corpus, source, "train", bucket, range(bucket, bucket + 1), chunk_tokens) for bucket in range(size)
-    ]
-    return train + [
-        ShardTask(corpus, source, "validation", number, range(start, stop), chunk_tokens)
-        for number, (start, stop) in enumerate(pairwise(bounds))
-    ]
-
-
-def make_shard(task: ShardTask) -> ShardEntry | None:
-    """Write a task's shard; None if its buckets hold no document of the split."""
-    tokenizer = load_tokenizer(task.corpus / "tokenizer")
-    documents = [hashed.document for bucket in task.buckets for hashed in task.source.documents(bucket, task.split)]
-    if not documents:
-        return None
-    name = f"{task.source.name}-{task.number:06d}.tar"
-    path = task.corpus / SPLIT_FOLDERS[task.split] / task.source.name / name
-    return write_shard(path, pack(encode(documents, tokenizer), task.chunk_tokens))
+    def _write(self, work: Path, folder: Path, encode: "_EncodeBatch", encoder: str, eos_id: int) -> ShardResult:
+        counted = Counted(self.source.documents(work, self.split, self.first, self.last))
+        name = f"{self.source.name}-{self.number:06d}.tar"
+        path = folder / SPLIT_FOLDERS[self.split] / self.source.name / name
+        encoded = counted.tokens(encode_documents(counted, self.source.name, encode, eos_id))
+        entry = write_shard(path, pack(encoded, self.chunk_tokens)) if counted.any() else None
+        return ShardResult(entry, encoder, False, counted.statistics())
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -67,13 +89,65 @@ def token_dtype(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 2**16 else "uint32"
 
 
-def encode(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[Encoded]:
+class _DiffersError(Exception):
+    """The fast encoder gave other ids than the reference."""
+
+
+_EncodeBatch = Callable[[Sequence[StoredDocument]], tuple[NDArray[Any], NDArray[np.int64]]]
+
+
+def _unverified(encode: Encode) -> _EncodeBatch:
+    return lambda documents: encode([document.text.decode("utf-8") for document in documents])
+
+
+def _verified(encoder: Encoder) -> _EncodeBatch:
+    """Encodes a batch and compares a sample of it with the reference."""
+
+    def encode(documents: Sequence[StoredDocument]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        texts = [document.text.decode("utf-8") for document in documents]
+        tokens, lengths = encoder.encode(texts)
+        which = sampled([document.hash for document in documents])
+        if not verify(encoder, texts, tokens, lengths, which):
+            raise _DiffersError
+        return tokens, lengths
+
+    return encode
+
+
+def encode_documents(
+    documents: Iterable[StoredDocument], source: str, encode: _EncodeBatch, eos_id: int
+) -> Iterator[Encoded]:
     """Each document's record and tokens, EOS last."""
-    dtype = token_dtype(tokenizer.vocab_size)
+    for batch in _batches(documents):
+        tokens, lengths = encode(batch)
+        closed, start = _with_eos(tokens, lengths, eos_id), 0
+        for document, length in zip(batch, lengths.tolist(), strict=True):
+            stop = start + length + 1
+            id_ = f"{document.id(source):032x}"
+            yield DocumentRecord(id_, document.origin, document.position, len(document.text)), closed[start:stop]
+            start = stop
+
+
+def _batches(documents: Iterable[StoredDocument]) -> Iterator[list[StoredDocument]]:
+    batch: list[StoredDocument] = []
+    size = 0
     for document in documents:
-        size = len(document.text.encode("utf-8"))
-        record = DocumentRecord(document.id, document.origin, document.position, size)
-        yield record, np.array([*tokenizer.encode(document.text), tokenizer.eos_id], dtype=dtype)
+        batch.append(document)
+        size += len(document.text)
+        if size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _with_eos(tokens: NDArray[Any], lengths: NDArray[np.int64], eos_id: int) -> NDArray[Any]:
+    """Texts' tokens laid end to end, with EOS after each text's."""
+    closed = np.full(len(tokens) + len(lengths), eos_id, dtype=tokens.dtype)
+    is_text = np.ones(len(closed), dtype=bool)
+    is_text[np.cumsum(lengths + 1) - 1] = False
+    closed[is_text] = tokens
+    return closed
 
 
 def pack(documents: Iterable[Encoded], chunk_tokens: int) -> Iterator[Chunk]:

@@ -1,158 +1,110 @@
-"""The stage: gather documents, train the tokenizer, write shards and pairs, commit."""
+"""The stage: look at what is there, build what is missing, commit the corpus."""
 
-import hashlib
-import json
-import platform
 import shutil
-import unicodedata
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from data_prep.executor import Executor
-from data_prep.gather import Gathered, gather
-from data_prep.output import finished_corpus, partial_folder
-from data_prep.pairs import PairTask, bucket_pairs, write_pairs
-from data_prep.plan import SourcePlan, plan_sources
-from data_prep.shards import make_shard, shard_tasks, token_dtype
-from data_prep.statistics import corpus_statistics, print_table
-from data_prep.tokenizer import SampledSource, make_tokenizer
-from pipeline.config.prep import GivenTokenizer, PrepConfig, TrainTokenizer
-from pipeline.corpus.manifest import FORMAT_VERSION, Manifest, ShardEntry, Split, TokenizerEntry, write_manifest
-from pipeline.errors import CorpusError
-from pipeline.runtime.files import write_json
-from pipeline.tokenizer.base import Tokenizer
+from data_prep.build import Builder, Built
+from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.executors import make_executor
+from data_prep.existing import PREP_NAME, find_existing, inputs_sha256
+from data_prep.filters import check_cleaning, check_filters
+from data_prep.manifest import STATISTICS_NAME, make_manifest, make_statistics
+from data_prep.output import CorpusFolder
+from data_prep.plan import plan_sources
+from data_prep.rehash import forget_changed
+from data_prep.report import write_corpus_report
+from data_prep.table import print_speed, print_table, timing
+from data_prep.tasks.runner import Runner
+from data_prep.tasks.store import clear_partial, forget
+from pipeline.config.prep.recipe import PrepConfig
+from pipeline.config.prep.tokenizer import GivenTokenizer
+from pipeline.corpus.manifest import Manifest, Split
+from pipeline.errors import ConfigError
+from pipeline.runtime.lock import RunLock
 from pipeline.tokenizer.load import load_tokenizer
 
-_LIBRARIES = ("tarmac", "numpy", "sentencepiece", "tokenizers", "xxhash")
-"""Libraries that a corpus's bytes depend on."""
 
-Shards = dict[Split, dict[str, list[ShardEntry]]]
-
-
-def prep(config: PrepConfig, console: Console | None = None) -> Path:
-    """Prepare a corpus and return its folder; does nothing if it is there already.
+def prep(config: PrepConfig, console: Console | None = None, replace: bool = False, rehash: bool = False) -> Path:
+    """Prepare a corpus and return its folder. What is finished already is not done again.
 
     Args:
         config: What to prepare.
         console: Where progress and the table go; standard error if not given.
+        replace: Whether a finished corpus of another config or of other inputs may be replaced.
+        rehash: Whether inputs are read to see if their bytes changed while names, sizes and times did not.
 
     Raises:
         ConfigError: The output is something else, or an input is missing.
-        CorpusError: An input cannot be read, a source yields no document, or the output cannot be written.
+        CorpusError: An input cannot be read, a source yields no document, or there is no room on the disk.
         TokenizerError: The tokenizer cannot be loaded or trained.
     """
     console = console or Console(stderr=True)
     output = Path(config.output).absolute()
-    if isinstance(config.tokenizer, GivenTokenizer):
-        load_tokenizer(config.tokenizer.path)  # a wrong path is better told now than after hours of reading
+    _check_early(config)
     plans = plan_sources(config)
-    inputs = {plan.source.name: plan.inputs_sha256 for plan in plans}
-    if finished_corpus(output, config_sha256(config), inputs):
+    existing = find_existing(output, config, plans, replace)
+    if existing and existing.complete and not rehash:
         console.print(f"{config.output} is already prepared by this config", highlight=False)
         return output
-    try:
-        with partial_folder(output) as folder, Executor(config.executor, console) as executor:
-            manifest, timing, pairs = _build(config, plans, folder, executor)
-    except OSError as error:  # inputs have errors of their own, so this is the output's disk
-        raise CorpusError(
-            f"output ({config.output}) cannot be written: {error.strerror or error};"
-            " make room or choose another folder, then prepare again"
-        ) from error
-    print_table(console, manifest, timing, pairs)
+    with work_folder(config) as work, make_executor(config) as executor:
+        runner = Runner(work, executor, console)
+        if rehash and forget_changed(config, plans, runner, console, must_fit=existing is not None and not replace):
+            existing = None
+        if existing and existing.complete:
+            console.print("no input has changed", highlight=False)
+            return output
+        before = existing.manifest if existing else None
+        built = Builder(config, runner, before, str(output / "tokenizer") if before else None).build(plans)
+        figures = timing(runner, sum(done.result.text_bytes for one in built.sources for done in one.reads))
+        manifest, pairs = _commit(config, output, work, built, before, figures)
+        _keep(config, work, built)
+    write_corpus_report(output)
+    print_table(console, manifest, pairs)
+    print_speed(console, figures)
     return output
 
 
-def config_sha256(config: PrepConfig) -> str:
-    """Checksum of all that decides a corpus's content: the config without output and executor."""
-    values = config.model_dump(mode="json", exclude={"output", "executor"})
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).hexdigest()
+def _check_early(config: PrepConfig) -> None:
+    """A wrong path is better told now than after hours of reading."""
+    if isinstance(config.tokenizer, GivenTokenizer):
+        load_tokenizer(config.tokenizer.path)
+    check_cleaning(config.cleaning)
+    for filters in (config.filters, *(source.filters or () for source in config.sources)):
+        check_filters(filters)
 
 
-def _build(
-    config: PrepConfig, plans: Sequence[SourcePlan], folder: Path, executor: Executor
-) -> tuple[Manifest, dict[str, Any], dict[Split, int]]:
-    """Fill a corpus folder; the manifest goes last."""
-    scratch = folder / "scratch"
-    gathered = gather(config, plans, scratch, executor)
-    tokenizer = executor.run_here("tokenizer", lambda: make_tokenizer(config.tokenizer, _samples(config, gathered)))
-    tokenizer.save(folder / "tokenizer")
-    shards = _write_shards(config, gathered, folder, executor)
-    pairs = _write_pairs(config, gathered, folder, executor) if config.pairs.enabled else {}
-    shutil.rmtree(scratch)
-    manifest = _manifest(config, gathered, tokenizer, shards)
-    timing = _timing(executor, sum(one.read_bytes for one in gathered))
-    write_json(folder / "prep.json", timing)
-    write_manifest(folder, manifest)
-    return manifest, timing, pairs
+@contextmanager
+def work_folder(config: PrepConfig) -> Iterator[Path]:
+    """The folder of finished tasks, for this job alone."""
+    work = Path(config.work or f"{config.output}.work").absolute()
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"work ({work}) cannot be made: {error.strerror}; choose another folder") from error
+    with RunLock(work):
+        clear_partial(work)
+        yield work
+        if config.keep_work == "nothing":
+            shutil.rmtree(work)
 
 
-def _samples(config: PrepConfig, gathered: Sequence[Gathered]) -> list[SampledSource]:
-    """Each source's part of the tokenizer's sample, in proportion to its text."""
-    if not isinstance(config.tokenizer, TrainTokenizer):
-        return []
-    total = sum(one.figures["text_bytes"] for one in gathered)
-    budget = min(config.tokenizer.sample_bytes, total)
-    return [SampledSource(one.source, budget * one.figures["text_bytes"] // total) for one in gathered]
+def _commit(
+    config: PrepConfig, output: Path, work: Path, built: Built, before: Manifest | None, figures: dict[str, Any]
+) -> tuple[Manifest, dict[Split, int]]:
+    manifest = make_manifest(config, built, work, before)
+    inputs = {one.plan.source.name: inputs_sha256(one.plan) for one in built.sources}
+    files = {PREP_NAME: {**figures, "inputs": inputs}, STATISTICS_NAME: make_statistics(built, work, output, before)}
+    folder = CorpusFolder(output, work)
+    fill = folder.append if before else folder.create
+    return manifest, fill(built, manifest, files, config.seed)
 
 
-def _write_shards(config: PrepConfig, gathered: Sequence[Gathered], folder: Path, executor: Executor) -> Shards:
-    chunk_tokens = config.shards.chunk_tokens
-    tasks = [
-        task
-        for one in gathered
-        for task in shard_tasks(folder, one.source, one.plan.num_validation_shards, chunk_tokens)
-    ]
-    shards: Shards = {"train": {}, "validation": {}}
-    for task, shard in zip(tasks, executor.run("shards", make_shard, tasks), strict=True):
-        if shard:
-            shards[task.split].setdefault(task.source.name, []).append(shard)
-    return shards
-
-
-def _write_pairs(
-    config: PrepConfig, gathered: Sequence[Gathered], folder: Path, executor: Executor
-) -> dict[Split, int]:
-    tasks = [
-        PairTask(one.source, bucket, config.pairs.max_answer_characters)
-        for one in gathered
-        for bucket in range(one.source.num_buckets)
-    ]
-    return write_pairs(folder / "pairs", executor.run("pairs", bucket_pairs, tasks), config.seed)
-
-
-def _manifest(config: PrepConfig, gathered: Sequence[Gathered], tokenizer: Tokenizer, shards: Shards) -> Manifest:
-    sources = {one.source.name: one.figures for one in gathered}
-    train, validation = ([shard for group in shards[split].values() for shard in group] for split in shards)
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        dtype=token_dtype(tokenizer.vocab_size),
-        tokenizer=TokenizerEntry(
-            fingerprint=tokenizer.fingerprint(), vocab_size=tokenizer.vocab_size, eos_id=tokenizer.eos_id
-        ),
-        config_sha256=config_sha256(config),
-        versions=_versions(),
-        train=shards["train"],
-        validation=shards["validation"],
-        statistics=corpus_statistics(sources, train, validation),
-    )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "unicode": unicodedata.unidata_version,
-        **{library: version(library) for library in _LIBRARIES},
-    }
-
-
-def _timing(executor: Executor, read_bytes: int) -> dict[str, Any]:
-    seconds = sum(executor.seconds.values())
-    return {
-        "seconds": {phase: round(value, 3) for phase, value in executor.seconds.items()},
-        "megabytes_per_second": round(read_bytes / 1e6 / seconds, 3),
-        "workers": executor.workers,
-    }
+def _keep(config: PrepConfig, work: Path, built: Built) -> None:
+    """Delete the texts between the phases, unless they are asked for."""
+    if config.keep_work == "hashes":
+        forget(work, [done for one in built.sources for done in one.reads], (DOCUMENTS_NAME,))

@@ -1,95 +1,100 @@
-"""What went in, what was dropped and why: figures for the manifest and the table at the end."""
+"""What went in, what was dropped and why, what it became: figures for the manifest and for `stats.json`."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from data_prep.build import Built, BuiltSource
+from data_prep.demands import losses, total
+from data_prep.existing import source_sha256
+from data_prep.read_losses import SAMPLES_NAME, Line, lowest
+from data_prep.shard_statistics import ShardStatistics
+from data_prep.tasks.store import Done
+from pipeline.corpus.manifest import ShardEntry
+from pipeline.runtime.files import read_json_lines
 
-from data_prep.dedup.exact import Kept
-from data_prep.plan import SourcePlan
-from data_prep.read import ReadResult
-from pipeline.corpus.manifest import Manifest, ShardEntry, Split
-from pipeline.errors import CorpusError
-
-DUPLICATE = "duplicate"
+_MOST_DOMAINS = 100
 
 
-def source_statistics(plan: SourcePlan, read: Sequence[ReadResult], kept: Kept) -> dict[str, Any]:
-    """One source's figures."""
-    dropped = sum((result.dropped for result in read), Counter[str]())
-    if kept.duplicates:
-        dropped[DUPLICATE] = kept.duplicates
+def source_statistics(source: BuiltSource) -> dict[str, Any]:
+    """One source's figures: the same for the same inputs, wherever they lie."""
+    reads = [done.result for done in source.reads]
+    shards = [done.result for group in source.shards.values() for done in group]
     return {
-        "files": len(plan.files),
-        "inputs_sha256": plan.inputs_sha256,
-        "read": sum(result.read for result in read),
-        "kept": kept.documents,
-        "dropped": dict(sorted(dropped.items())),
-        "text_bytes": kept.text_bytes,
+        "files": len(source.plan.files),
+        "inputs_sha256": _contents(source.reads),
+        "config_sha256": source_sha256(source.plan),
+        "read": sum(read.read for read in reads),
+        "rejected": total(read.rejected for read in reads),
+        "skipped": total(read.skipped for read in reads),
+        "dropped": {**total(read.dropped for read in reads), **losses(source.kept)},
+        "kept": source.kept.documents,
+        "text_bytes": source.kept.text_bytes,
+        "encoders": total({shard.encoder: 1} for shard in shards if shard.entry),
+        "re_encoded_shards": sum(shard.re_encoded for shard in shards),
     }
 
 
-def require_documents(name: str, figures: Mapping[str, Any]) -> None:
-    """Raises CorpusError if a source has no document left, with the reasons and what could be done."""
-    if figures["kept"]:
-        return
-    reasons = ", ".join(f"{reason} {count}" for reason, count in figures["dropped"].items()) or "nothing was read"
-    raise CorpusError(
-        f"source {name!r} yields no document ({figures['read']} read; {reasons});"
-        " give it other inputs, or loosen cleaning or the reader's text_field"
-    )
+def _contents(reads: Iterable[Done]) -> str:
+    """Checksum over names and contents of the inputs."""
+    digest = hashlib.sha256()
+    for done in reads:
+        for origin, checksum in done.result.inputs.items():
+            digest.update(f"{origin}\x1f{checksum}\n".encode())
+    return digest.hexdigest()
 
 
-def corpus_statistics(
-    sources: Mapping[str, Any], train: Sequence[ShardEntry], validation: Sequence[ShardEntry]
-) -> dict[str, Any]:
-    """The whole corpus's figures, both splits together."""
-    shards = [*train, *validation]
-    tokens = sum(shard.tokens for shard in shards)
-    text_bytes = sum(shard.text_bytes for shard in shards)
+def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:
+    """The whole corpus's figures, all splits together."""
+    every = [shard for group in shards.values() for shard in group]
+    tokens, text_bytes = sum(shard.tokens for shard in every), sum(shard.text_bytes for shard in every)
     return {
         "sources": dict(sources),
-        "documents": sum(shard.documents for shard in shards),
+        "documents": sum(shard.documents for shard in every),
         "text_bytes": text_bytes,
         "tokens": tokens,
         "bytes_per_token": round(text_bytes / tokens, 4),
-        "validation_documents": sum(shard.documents for shard in validation),
+        "validation_documents": sum(shard.documents for shard in shards["validation"]),
+        "test_documents": sum(shard.documents for shard in shards["test"]),
     }
 
 
-def print_table(console: Console, manifest: Manifest, timing: Mapping[str, Any], pairs: Mapping[Split, int]) -> None:
-    """The table at the end: what was read, what was dropped and why, and what it became."""
-    table = Table(title="corpus", title_justify="left", box=SIMPLE, pad_edge=False)
-    for column in ("source", "read", "kept", "held out", "text MB", "tokens", "bytes per token", "shards"):
-        table.add_column(column, justify="left" if column == "source" else "right")
-    sources = manifest.statistics["sources"]
-    for name, figures in sources.items():
-        table.add_row(*_row(name, figures, manifest.train[name], manifest.validation.get(name, [])))
-    console.print(table)
-    for name, figures in sources.items():
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures["dropped"].items())
-        console.print(f"dropped from {name}: {reasons or 'nothing'}", highlight=False)
-    if pairs:
-        console.print(f"pairs: {pairs['train']:,} to learn, {pairs['validation']:,} held out", highlight=False)
-    seconds = sum(timing["seconds"].values())
-    speed = f"{timing['megabytes_per_second']:.2f} MB/s with {timing['workers']} workers"
-    console.print(f"tokenizer: {manifest.tokenizer.vocab_size:,} pieces\n{seconds:.1f} s, {speed}", highlight=False)
+def dropped_samples(source: BuiltSource, work: Path) -> list[Line]:
+    """A few of the documents that each filter dropped."""
+    by_reason: defaultdict[str, list[Line]] = defaultdict(list)
+    for done in source.reads:
+        for line in read_json_lines(work / done.folder / SAMPLES_NAME):
+            by_reason[line["reason"]].append(line)
+    return [line for _, lines in sorted(by_reason.items()) for line in lowest(lines)]
 
 
-def _row(
-    name: str, figures: Mapping[str, Any], train: Sequence[ShardEntry], validation: Sequence[ShardEntry]
-) -> list[str]:
-    tokens = sum(shard.tokens for shard in [*train, *validation])
-    return [
-        name,
-        f"{figures['read']:,}",
-        f"{figures['kept']:,}",
-        f"{sum(shard.documents for shard in validation):,}",
-        f"{figures['text_bytes'] / 1e6:.2f}",
-        f"{tokens:,}",
-        f"{figures['text_bytes'] / tokens:.3f}",
-        f"{len(train)} + {len(validation)}",
-    ]
+def content_statistics(built: Built, work: Path) -> dict[str, Any]:
+    """What the documents are: lengths, languages, domains, samples; by source."""
+    clusters = {str(size): count for size, count in sorted(built.near.clusters.items())}
+    sources = {
+        one.plan.source.name: {**_content(one), "dropped_samples": dropped_samples(one, work)} for one in built.sources
+    }
+    return {"near_duplicate_clusters": clusters, "sources": sources}
+
+
+def _content(source: BuiltSource) -> dict[str, Any]:
+    found: list[ShardStatistics] = [done.result.statistics for group in source.shards.values() for done in group]
+    lengths = total({f"{power:02d}": count for power, count in one.lengths.items()} for one in found)
+    domains = total(one.domains for one in found)
+    return {
+        "documents_by_tokens": [_length_row(int(power), count) for power, count in lengths.items()],
+        "languages": _commonest(total(one.languages for one in found)),
+        "domains": _commonest(domains),
+        "samples": [text for one in found for text in one.samples][:8],
+    }
+
+
+def _length_row(power: int, documents: int) -> dict[str, int]:
+    """Documents of `from` up to and without `below` tokens."""
+    return {"from": 1 << power - 1, "below": 1 << power, "documents": documents}
+
+
+def _commonest(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_MOST_DOMAINS])

@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
-from launch.plan import Job, plan_local
+from launch.plan import Job, Plan, plan_local
 from launch.slurm import plan_slurm, submit
 from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
-from pipeline.config.load import load
+from pipeline.config.load import read_mapping, validate
 from pipeline.config.stages import load_stage
+from pipeline.errors import ConfigError
 
 _EPILOG = """examples:
   tarmac launch configs/pretrain/demo.yaml --cluster configs/cluster/local.yaml
@@ -27,35 +29,58 @@ def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", metavar="RECIPE", help="YAML file of a stage")
-    parser.add_argument("overrides", metavar="section.key=value", nargs="*", help="values that replace the recipe's")
+    words = "values that replace the recipe's"
+    parser.add_argument("overrides", metavar="section.key=value", nargs="*", default=[], help=words)
     parser.add_argument("--cluster", required=True, metavar="YAML", help="where to run, see configs/cluster")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run")
     parser.set_defaults(run=launch)
 
 
 def launch(arguments: argparse.Namespace) -> int:
-    """Check the recipe, then start it where the cluster file says; the exit status. Raises ConfigError, RunError."""
+    """Check the recipe and what it names, then start it where the cluster file says; the exit status.
+
+    What knows models and corpora comes from the command line above: `arguments.check` raises TarmacError if a recipe
+    names what is not there, `arguments.show_memory` prints what each of so many ranks needs.
+    """
     recipe = load_stage(arguments.config, arguments.overrides)
     job = Job(recipe.model_dump()["stage"], arguments.config, tuple(arguments.overrides))
-    cluster = load(ClusterConfig, arguments.cluster).cluster
+    cluster = load_cluster(arguments.cluster)
+    if not arguments.dry_run:
+        arguments.check(recipe)
     if isinstance(cluster, SlurmCluster):
-        return _slurm(cluster, job, arguments.dry_run)
-    return _local(cluster, job, arguments.dry_run)
-
-
-def _slurm(cluster: SlurmCluster, job: Job, dry_run: bool) -> int:
-    plan = plan_slurm(cluster, job, sys.executable)
-    print(plan.shown() if dry_run else submit(plan, cluster.log_dir), end="" if dry_run else "\n")
+        plan, start = _slurm(cluster, job)
+    else:
+        plan, start = _local(cluster, job)
+    if not arguments.dry_run:
+        return start()
+    print(plan.shown(), end="")
+    if job.is_parallel:
+        arguments.show_memory(recipe, plan.num_ranks)
     return 0
 
 
-def _local(cluster: LocalCluster, job: Job, dry_run: bool) -> int:
+def load_cluster(path: str) -> LocalCluster | SlurmCluster:
+    """Where a cluster file says that jobs run. Raises ConfigError."""
+    values = read_mapping(path)
+    if "stage" in values:
+        raise ConfigError(f"{path} is a recipe of stage {values['stage']}, no cluster file; see configs/cluster")
+    return validate(ClusterConfig, values, path).cluster
+
+
+def _slurm(cluster: SlurmCluster, job: Job) -> tuple[Plan, Callable[[], int]]:
+    plan = plan_slurm(cluster, job, sys.executable)
+
+    def start() -> int:
+        print(submit(plan, cluster.log_dir))
+        return 0
+
+    return plan, start
+
+
+def _local(cluster: LocalCluster, job: Job) -> tuple[Plan, Callable[[], int]]:
     from launch.local import run_local
     from launch.machine import this_machine
 
     machine = this_machine()
     plan = plan_local(cluster, job, machine)
-    if dry_run:
-        print(plan.shown(), end="")
-        return 0
-    return run_local(plan, machine)
+    return plan, lambda: run_local(plan, machine)

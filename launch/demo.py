@@ -77,10 +77,12 @@ def _prep() -> None:
 
 def _train() -> None:
     job = _start(*TRAIN)
-    num_steps = _wait_for_middle(job)
+    recipe = load(RunConfig, "configs/pretrain/demo.yaml")
+    _wait_for_kill(job, recipe.evaluation.every_steps * 4 // 5)
     victim = _last_rank(job)
     rank = victim.environ()["RANK"]
-    console.print(f"\n[bold red]demo: killing rank {rank} (process {victim.pid}) with SIGKILL[/bold red]")
+    console.print(f"\n[bold red]demo: now rank {rank} (process {victim.pid}) is killed with SIGKILL;"
+                  " what the others say of it below is expected[/bold red]")  # fmt: skip
     victim.send_signal(signal.SIGKILL)
     status = job.wait()
     console.print(f"[bold red]demo: the job ended with status {status}; the same command again[/bold red]")
@@ -88,23 +90,21 @@ def _train() -> None:
         raise DemoError("demo: the job ended with 0 although a rank was killed")
     _tarmac(*TRAIN)
     resumed = [event for event in read_json_lines(RUN / "journal.jsonl") if event["event"] == "resume"]
-    console.print(f"demo: resumed at step {resumed[-1]['step']} of {num_steps}")
+    console.print(f"demo: resumed at step {resumed[-1]['step']} of {recipe.num_steps}")
 
 
-def _wait_for_middle(job: "subprocess.Popen[bytes]") -> int:
-    """Wait until half of the steps are done and a checkpoint is older than the newest step; returns all steps."""
+def _wait_for_kill(job: "subprocess.Popen[bytes]", step: int) -> None:
+    """Wait until a step is done and a checkpoint is older than the newest step.
+
+    The step is some way before the first evaluation: a kill while that is compiled shows the compiler's complaints.
+    """
     while job.poll() is None:
         steps = [row["step"] for row in read_json_lines(RUN / "metrics.jsonl") if "train/loss" in row]
         saves = [event["step"] for event in read_json_lines(RUN / "journal.jsonl") if event["event"] == "save"]
-        num_steps = _config_steps()
-        if steps and saves and steps[-1] >= num_steps // 2 and steps[-1] > saves[-1]:
-            return num_steps
+        if steps and saves and steps[-1] >= step and steps[-1] > saves[-1]:
+            return
         time.sleep(0.2)
     raise DemoError(f"demo: training ended with {job.returncode} before a rank could be killed")
-
-
-def _config_steps() -> int:
-    return load(RunConfig, "configs/pretrain/demo.yaml").num_steps
 
 
 def _last_rank(job: "subprocess.Popen[bytes]") -> psutil.Process:

@@ -70,7 +70,7 @@ class Plan:
     script: str | None = None
     """The batch script that goes to the command's standard input."""
     num_ranks: int = 0
-    """Ranks that the command's launcher starts as its children; 0 if the command is the job itself."""
+    """Ranks that the command's launcher starts; 0 if the command is the job itself."""
 
     def shown(self) -> str:
         """The plan as text for `--dry-run`: the script, or one line that can be pasted into a shell."""
@@ -123,10 +123,11 @@ def _deepspeed(machine: Machine, ranks: int, port: int) -> tuple[str, ...]:
     """DeepSpeed's launcher, kept to this machine and its usual chatter.
 
     `--hostfile /dev/null`: a /job/hostfile, which some containers have, would make it a multi-node job over ssh.
+    `--log_level critical`: else it calls every exit status an error, also that of an orderly stop.
     `--no_local_rank`: else `--local_rank=N` is put before the sub-command.
     """
     return (
-        *(machine.python, "-m", "deepspeed.launcher.runner", "--quiet", "--hostfile", "/dev/null"),
+        *(machine.python, "-m", "deepspeed.launcher.runner", "--log_level", "critical", "--hostfile", "/dev/null"),
         *_devices(machine, ranks),
         *("--master_port", str(port), "--no_local_rank"),
     )

@@ -134,6 +134,11 @@ class JobProcess:
             guard.communicate(b"ended\n")
 
 
+def killing_signal(status: int) -> signal.Signals | None:
+    """The signal that ended a rank, if one did: DeepSpeed's launcher then exits with its negative number."""
+    return next((one for one in signal.Signals if 256 - one == status), None)
+
+
 def _end_group(group: int) -> None:
     """End what outlived the command: first politely, then not."""
     _signal_group(group, signal.SIGTERM)

@@ -13,6 +13,12 @@ from pipeline.runtime.signals import EXIT_REQUEUE
 
 WAIT_SECONDS = 120
 
+_PARALLEL = """\
+# One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with {status};
+# given again, the same job goes on from its checkpoint."""
+
+_SINGLE = "# One task of one process. It knows no early stop: USR1 and TERM end it."
+
 _REQUEUE = """\
 if [ "$status" -eq {status} ] && [ "$ended_by_slurm" = false ]; then
   scontrol requeue "$SLURM_JOB_ID"
@@ -35,6 +41,7 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
     cores = cluster.cpus_per_task if job.is_parallel else cluster.cpus_per_task * cluster.gpus_per_node
     script = _template().substitute(
         directives="\n".join(f"#SBATCH {line}" for line in _directives(cluster, job, cores)),
+        about=_PARALLEL.format(status=EXIT_REQUEUE) if job.is_parallel else _SINGLE,
         setup="\n".join(["", *cluster.setup]) if cluster.setup else "",
         exports="\n".join(["", *exports({"OMP_NUM_THREADS": str(cores), **cluster.environment}), ""]),
         master_port=cluster.master_port,
@@ -46,7 +53,7 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         command=shlex.join(["python" if cluster.setup else python, "-m", "pipeline.cli", *job.arguments]),
         requeue=_REQUEUE.format(status=EXIT_REQUEUE) if cluster.requeue else "",
     )
-    return Plan(("sbatch", "--parsable"), {}, script)
+    return Plan(("sbatch", "--parsable"), {}, script, tasks)
 
 
 def _template() -> Template:
@@ -85,5 +92,6 @@ def submit(plan: Plan, log_dir: str) -> str:
             "sbatch was not found; run this on a machine of the SLURM cluster, or add --dry-run to see the script"
         ) from error
     if result.returncode:
-        raise RunError(f"sbatch refused the job: {' '.join(result.stderr.split())}")
+        reason = "; ".join(line.strip() for line in result.stderr.splitlines() if line.strip())
+        raise RunError(f"sbatch refused the job ({reason}); mend the cluster file, --dry-run shows the script")
     return result.stdout.strip().partition(";")[0]

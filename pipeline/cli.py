@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TarmacError
 from pipeline.runtime.arguments import ArgumentParser
+from pipeline.runtime.ranks import ranks_from_environment
 
 _ACT = "CONFIG is a YAML file; section.key=value words override its keys."
 
@@ -15,11 +17,16 @@ _ACT = "CONFIG is a YAML file; section.key=value words override its keys."
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 after an error of the user's, told in one sentence."""
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser.print_help()
+        return 0
     options = parser.parse_args(arguments)
     try:
         status: int | None = options.run(options)
     except TarmacError as error:
-        print(f"tarmac: {error}", file=sys.stderr)
+        if not (error.on_all_ranks and ranks_from_environment().rank):
+            print(f"tarmac: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -32,6 +39,8 @@ def _parser() -> ArgumentParser:
         description="From web text to a trained language model on a GPU cluster.",
         epilog="First steps: tarmac init my.yaml; tarmac prep configs/data_prep/stdlib.yaml",
     )
+    parser.add_argument("--version", action="version", version=f"tarmac {version('tarmac')}")
+    parser.set_defaults(check=_check, show_memory=_show_memory)  # for `launch`, which knows no models
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry_point in sorted(entry_points(group="tarmac.commands"), key=lambda entry: entry.name, reverse=True):
         entry_point.load()(commands)
@@ -49,7 +58,7 @@ def _add_acting(commands: Any, name: str, run: Any, text: str, example: str) -> 
     description, epilog = f"{text[0].upper()}{text[1:]}. {_ACT}", f"Example: {example}"
     parser = commands.add_parser(name, help=text, description=description, epilog=epilog)
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys to override")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="keys to override")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     parser.set_defaults(run=run)
     return parser
@@ -99,10 +108,12 @@ def _add_looking(commands: Any) -> None:
     parser = commands.add_parser(
         "verify",
         help="check every checksum of a run or corpus",
-        description="Check every checksum of a run's checkpoints or of a corpus. Nothing is changed.",
-        epilog="Example: tarmac verify runs/demo",
+        description="Check every checksum of a run's checkpoints, or every checksum, count and index of a corpus."
+        " Nothing is changed, unless a corpus is to be repaired.",
+        epilog="Example: tarmac verify data/stdlib",
     )
     parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
+    parser.add_argument("--repair", metavar="CONFIG", help="make a corpus's bad shards anew by its config")
     parser.set_defaults(run=_verify)
     parser = commands.add_parser(
         "explain",
@@ -115,12 +126,12 @@ def _add_looking(commands: Any) -> None:
     parser.set_defaults(run=_explain)
     parser = commands.add_parser(
         "report",
-        help="one HTML page of a run",
-        description="Write a self-contained HTML page of a run.",
+        help="one HTML page of a run or corpus",
+        description="Write a self-contained HTML page of a run or of a corpus.",
         epilog="Example: tarmac report runs/demo",
     )
-    parser.add_argument("run_folder", metavar="RUN", help="run folder")
-    parser.add_argument("--output", help="where to write it (RUN/report.html)")
+    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
+    parser.add_argument("--output", help="where to write it (report.html in the folder)")
     parser.set_defaults(run=_report)
 
 
@@ -155,6 +166,18 @@ def _train(options: argparse.Namespace) -> int:
     from pipeline.stages.train import train
 
     return train(config)
+
+
+def _check(config: Any) -> None:
+    from pipeline.stages.check import check_inputs
+
+    check_inputs(config)
+
+
+def _show_memory(config: Any, num_ranks: int) -> None:
+    from pipeline.stages.plan import print_memory
+
+    print_memory(config, num_ranks)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -194,6 +217,9 @@ def _generate(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from pipeline.stages.verify import verify
 
+    if options.repair:
+        repair = next(iter(entry_points(group="tarmac.repair"))).load()
+        repair(options.folder, options.repair)
     return verify(options.folder)
 
 
@@ -204,9 +230,13 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from pipeline.stages.report import write_report
+    from pipeline.corpus.manifest import MANIFEST_NAME
 
-    print(write_report(options.run_folder, options.output))
+    if (Path(options.folder) / MANIFEST_NAME).is_file():
+        write_report = next(iter(entry_points(group="tarmac.report"))).load()
+    else:
+        from pipeline.stages.report import write_report
+    print(write_report(options.folder, options.output))
 
 
 def _init(options: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ class TarmacError(Exception):
     """Something the user can mend. The message is one clear sentence; the exit status is `exit_code`."""
 
     exit_code = 2
+    on_all_ranks = False
+    """Whether every rank of the job raises it, so that one of them telling it is enough."""
 
 
 class ConfigError(TarmacError):
@@ -35,6 +37,7 @@ class DivergenceError(TarmacError):
     """The loss is no longer a number; nothing of it is saved."""
 
     exit_code = 1
+    on_all_ranks = True
 
 
 class PeerLostError(TarmacError):

@@ -1,24 +1,32 @@
-"""Rules that drop a cleaned text; the first that applies is the reason in the statistics."""
+"""Filters that only drop: reasons are looked for one after the other, and the first one ends the search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
-from data_prep.filters.cleaning import REPLACEMENT
-from pipeline.config.prep import Cleaning
-
-
-def too_short(text: str, cleaning: Cleaning) -> bool:
-    """Fewer characters than `min_characters`, white space at both ends not counted, or none."""
-    return len(text.strip()) < max(1, cleaning.min_characters)
+from data_prep.filters.base import Dropped, Filter
 
 
-def undecodable(text: str, cleaning: Cleaning) -> bool:
-    """More than `max_replacement_share` of the characters stand for bytes that were not UTF-8."""
-    return text.count(REPLACEMENT) > cleaning.max_replacement_share * len(text)
+def by_rules(find_reasons: Callable[[str], Iterator[str]]) -> Filter:
+    """A filter that drops a text for the first reason that a generator yields, and keeps it if there is none."""
+
+    def judge(text: str, metadata: MutableMapping[str, str]) -> str | Dropped:
+        reason = next(find_reasons(text), None)
+        return text if reason is None else Dropped(reason)
+
+    return judge
 
 
-RULES: dict[str, Callable[[str, Cleaning], bool]] = {"too_short": too_short, "undecodable": undecodable}
+def share(part: float, whole: float) -> float:
+    """Part of a whole; 0 of nothing."""
+    return part / whole if whole else 0.0
 
 
-def drop_reason(text: str, cleaning: Cleaning) -> str | None:
-    """Why a text is dropped; None if it is kept."""
-    return next((reason for reason, rule in RULES.items() if rule(text, cleaning)), None)
+def count_repeats(parts: Iterable[str]) -> tuple[int, int]:
+    """How many parts came before in the sequence, and how many characters these have."""
+    seen = set[str]()
+    num_repeats, characters = 0, 0
+    for part in parts:
+        if part in seen:
+            num_repeats += 1
+            characters += len(part)
+        seen.add(part)
+    return num_repeats, characters

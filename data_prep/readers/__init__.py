@@ -1,26 +1,52 @@
-"""Readers: from files to documents. Each has `find`, which lists its files, and `read`, which opens one of them."""
+"""Readers: from files to documents.
 
-from collections.abc import Iterator
+Each module has `find(reader)`, which lists the inputs, and `read(reader, reading)`, which yields one input's documents
+and broken records.
+"""
 
-from data_prep.document import BrokenRecord, Document
-from data_prep.readers import jsonl, stdlib, text
+from functools import partial
+
+from data_prep.readers import csv_rows, huggingface, jsonl, parquet, stdlib, text, warc, webdataset
 from data_prep.readers.files import InputFile
-from pipeline.config.prep import JsonlReader, Reader, Source, StdlibReader, TextReader
+from data_prep.readers.reading import FileReading
+from data_prep.readers.streams import hash_content
+from pipeline.config.prep.readers import Reader
+from pipeline.config.prep.recipe import Source
+
+__all__ = ["FileReading", "InputFile", "find_files", "hash_file", "read_file"]
+
+_MODULES = {
+    "stdlib": stdlib,
+    "text": text,
+    "jsonl": jsonl,
+    "csv": csv_rows,
+    "parquet": parquet,
+    "warc": warc,
+    "webdataset": webdataset,
+    "huggingface": huggingface,
+}
 
 
 def find_files(reader: Reader) -> list[InputFile]:
-    """A reader's files, sorted by origin. Raises ConfigError if there is none."""
-    match reader:
-        case StdlibReader():
-            return stdlib.find(reader)
-        case TextReader():
-            return text.find(reader)
-        case JsonlReader():
-            return jsonl.find(reader)
+    """A reader's inputs, sorted by origin, each once.
+
+    Raises:
+        ConfigError: A path matches nothing.
+        CorpusError: A place cannot be listed.
+        MissingDependencyError: An optional package is needed.
+    """
+    files: list[InputFile] = _MODULES[reader.type].find(reader)
+    return files
 
 
-def read_file(source: Source, file: InputFile) -> Iterator[Document | BrokenRecord]:
-    """The documents of one file. Raises CorpusError if it cannot be read."""
-    if isinstance(source.reader, JsonlReader):
-        return jsonl.read(source.reader, source.name, file)
-    return text.read(source.name, file)
+def read_file(source: Source, file: InputFile) -> FileReading:
+    """The documents and broken records of one input, read while they are iterated over."""
+    return FileReading(source.name, file, partial(_MODULES[source.reader.type].read, source.reader))
+
+
+def hash_file(file: InputFile) -> str | None:
+    """The content hash that reading a file takes, without parsing it; None where there is no file to hash.
+
+    Raises CorpusError if it cannot be read.
+    """
+    return None if file.path.startswith(huggingface.SCHEME) else hash_content(file)

@@ -1,36 +1,50 @@
-"""One document per line of JSON, plain or compressed."""
+"""One document per line of JSON, or per value of a file that is one JSON array or object."""
 
-import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
 
-from data_prep.document import BrokenRecord, Document
 from data_prep.readers.files import InputFile, match_files
-from data_prep.readers.streams import open_input
-from pipeline.config.prep import JsonlReader
+from data_prep.readers.flaw import Flaw
+from data_prep.readers.json_values import parse_line, read_values
+from data_prep.readers.lines import read_lines
+from data_prep.readers.mapping import RecordMapper
+from data_prep.readers.reading import FileReading, Records
+from data_prep.readers.streams import peek
+from pipeline.config.prep.readers import JsonlReader
 
-BROKEN = BrokenRecord("broken_record")
-WITHOUT_TEXT = BrokenRecord("no_text")
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def find(reader: JsonlReader) -> list[InputFile]:
     """The reader's files."""
-    return match_files(reader.paths, _SUFFIXES)
+    return match_files(reader.paths, (".jsonl", ".json"))
 
 
-def read(reader: JsonlReader, source: str, file: InputFile) -> Iterator[Document | BrokenRecord]:
-    """The file's lines as documents; blank lines are passed over, the position is the line's number from 0."""
-    with open_input(file.path) as stream:
-        for position, line in enumerate(stream):
-            if line.strip():
-                yield _document(line, reader.text_field, Document(source, file.origin, position, ""))
+def read(reader: JsonlReader, reading: FileReading) -> Records:
+    """The file's records. Blank lines are passed over; the position is the line's number, or the value's, from 0."""
+    document = RecordMapper(reading, reader.text_field, reader.metadata)
+    with reading.open() as stream:
+        start, flaws = peek(stream)
+        if _is_one_value(reading.file.path, start):
+            values: Iterator[tuple[int, Any]] = enumerate(read_values(stream))
+        else:
+            values = _line_values(chain(flaws, read_lines(stream)))
+        for position, value in values:
+            yield document(position, value)
 
 
-def _document(line: bytes, field: str, place: Document) -> Document | BrokenRecord:
-    try:
-        record = json.loads(line.decode("utf-8-sig", errors="replace"))
-    except (ValueError, RecursionError):
-        return BROKEN
-    text = record.get(field) if isinstance(record, dict) else None
-    return replace(place, text=text) if isinstance(text, str) else WITHOUT_TEXT
+def _line_values(lines: Iterable[bytes | Flaw]) -> Iterator[tuple[int, Any]]:
+    for position, line in enumerate(lines):
+        if isinstance(line, Flaw):
+            yield position, line
+        elif not line.isspace():
+            yield position, parse_line(line)
+
+
+def _is_one_value(name: str, start: bytes) -> bool:
+    """Whether a file is an array, or an object over several lines, and not a record per line."""
+    start = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    first_line, newline, _ = start.partition(b"\n")
+    pretty = start.startswith(b"{") and bool(newline) and not first_line.rstrip().endswith(b"}")
+    return ".jsonl" not in name and (pretty or start.startswith(b"["))

@@ -2,8 +2,10 @@
 
 import sysconfig
 
+from data_prep.readers import text
 from data_prep.readers.files import InputFile, input_files, walk
-from pipeline.config.prep import StdlibReader
+from data_prep.readers.reading import FileReading, Records
+from pipeline.config.prep.readers import StdlibReader
 from pipeline.errors import ConfigError
 
 _SKIPPED_FOLDERS = ("site-packages", "dist-packages", "__pycache__")
@@ -13,7 +15,12 @@ _SKIPPED_FOLDERS = ("site-packages", "dist-packages", "__pycache__")
 def find(reader: StdlibReader) -> list[InputFile]:
     """The library's files with the reader's suffixes. Raises ConfigError if there is none."""
     root = sysconfig.get_paths()["stdlib"]
-    files = walk(root, reader.suffixes, _SKIPPED_FOLDERS)
+    files = input_files(walk(root, reader.suffixes, _SKIPPED_FOLDERS), root)
     if not files:
         raise ConfigError(f"suffixes ({', '.join(reader.suffixes)}) match no file of the standard library; try .py")
-    return input_files(files, root)
+    return files
+
+
+def read(reader: StdlibReader, reading: FileReading) -> Records:
+    """The file as one document."""
+    return text.whole_file(reading)

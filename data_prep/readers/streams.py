@@ -1,35 +1,102 @@
-"""Opening input files, plain or compressed."""
+"""Opening input files: hashed as they are read, and decompressed."""
 
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
-import zstandard
+import xxhash
 
-from data_prep.readers.zstd import ZstdStream
+from data_prep.readers.decompress import DecompressedStream, codec_of
+from data_prep.readers.files import InputFile
+from data_prep.readers.flaw import Flaw
+from data_prep.readers.remote import RemoteFile, is_url
 from pipeline.errors import CorpusError
 
 _BUFFER_BYTES = 1 << 20
 
 
+def open_raw(file: InputFile) -> io.RawIOBase:
+    """A file as it is stored. Raises CorpusError if it cannot be opened."""
+    if is_url(file.path):
+        return RemoteFile(file.path)
+    try:
+        return open(file.path, "rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+class HashedFile(io.RawIOBase):
+    """The bytes of a file as they are stored, hashed on the way. Raises CorpusError if they cannot be read."""
+
+    def __init__(self, file: InputFile) -> None:
+        """Open the file."""
+        self._file = file
+        self._raw = open_raw(file)
+        self._hash = xxhash.xxh3_128()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview
+        """Fill a buffer; 0 at the end."""
+        try:
+            size = cast(int, self._raw.readinto(buffer))
+        except OSError as error:
+            raise _unreadable(self._file, error) from error
+        self._hash.update(buffer[:size])
+        return size
+
+    def finish(self) -> str:
+        """The hash of the whole file, of which the rest is read."""
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        while self.readinto(buffer):
+            pass
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+        super().close()
+
+
+def hash_content(file: InputFile) -> str:
+    """xxh3_128 of a file's bytes as they are stored, in hexadecimal. Raises CorpusError if it cannot be read."""
+    with HashedFile(file) as hashed:
+        return hashed.finish()
+
+
+def decompressed(file: io.RawIOBase, name: str) -> io.BufferedReader:
+    """The content of a file: decompressed if its name or its first bytes say so. Reading it may raise Flaw."""
+    stored: io.BufferedReader = io.BufferedReader(file, _BUFFER_BYTES)
+    codec = codec_of(name, stored.peek(1))
+    return io.BufferedReader(DecompressedStream(stored, codec), _BUFFER_BYTES) if codec else stored
+
+
 @contextmanager
 def open_input(path: str) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, decompressed if its name ends in `.gz` or `.zst`.
+    """The content of a file or URL that must be whole, such as a list: decompressed.
 
     Raises:
-        CorpusError: The file cannot be read, or its compressed data is damaged or cut short.
+        CorpusError: It cannot be read, or its compressed data is damaged or cut short.
     """
     try:
-        with open(path, "rb") as raw:
-            if path.endswith(".gz"):
-                yield io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER_BYTES)
-            elif path.endswith(".zst"):
-                yield io.BufferedReader(ZstdStream(raw), _BUFFER_BYTES)
-            else:
-                yield raw
-    except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
-        raise CorpusError(f"input {path} is damaged or cut short ({error}); fetch it again or leave it out") from error
-    except OSError as error:
-        raise CorpusError(f"input {path} cannot be read: {error.strerror}; mend or leave out the file") from error
+        with HashedFile(InputFile(path, path, 0, "")) as file:
+            yield decompressed(file, path)
+    except Flaw as flaw:
+        raise CorpusError(
+            f"input {path} is damaged or cut short ({flaw.detail}); fetch it again or leave it out"
+        ) from flaw
+
+
+def peek(stream: io.BufferedReader) -> tuple[bytes, list[Flaw]]:
+    """Some of what comes next, which is not taken; or the flaw that comes before it, which is."""
+    try:
+        return stream.peek(1), []
+    except Flaw as flaw:
+        return b"", [flaw]
+
+
+def _unreadable(file: InputFile, error: OSError) -> CorpusError:
+    return CorpusError(f"input {file.path} cannot be read: {error.strerror or error}; mend the file, or leave it out")

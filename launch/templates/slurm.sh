@@ -1,8 +1,7 @@
 #!/bin/bash
 $directives
 
-# One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with $stop_status;
-# given again, the same job goes on from its checkpoint.
+$about
 $setup
 $exports
 # The compiled operators of one host may be illegal on another that shares the home folder, so this is set per task.

@@ -16,7 +16,7 @@ ConfigType = TypeVar("ConfigType", bound=Config)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that `1e-3` is a number and a key given twice is refused."""
+    """YAML 1.1 as PyYAML reads it, except that `1e-3` is a number, `24:00:00` is none, and no key comes twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -31,6 +31,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+_Loader.yaml_implicit_resolvers = {  # 24:00:00 is a time limit, not a number to the base of 60
+    first: [("tag:yaml.org,2002:str", re.compile(r"^[0-9]+(:[0-9]+)+$")), *resolvers]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_yaml(text: str, origin: str) -> Any:

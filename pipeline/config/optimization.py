@@ -31,7 +31,7 @@ class Muon(Config):
     """The optimizer."""
     lr: PositiveFloat
     """Peak learning rate of the hidden matrices."""
-    adam_lr: PositiveFloat
+    adam_lr: PositiveFloat = 3e-4
     """Peak learning rate of everything else."""
     momentum: Fraction = 0.95
     """Decay of the momentum."""
@@ -82,7 +82,7 @@ class Duration(Config):
     def exactly_one(self) -> "Duration":
         """One of the two must be given."""
         if (self.steps is None) == (self.tokens is None):
-            raise ValueError("duration needs exactly one of steps and tokens")
+            raise ValueError("give exactly one of steps and tokens")
         return self
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.export import ExportConfig
-from pipeline.config.prep import PrepConfig
+from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.run import RunConfig
 
 _AnyConfig = Annotated[PrepConfig | RunConfig | EvaluateConfig | ExportConfig, Field(discriminator="stage")]

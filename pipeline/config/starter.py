@@ -73,12 +73,28 @@ def _lines(kind: type[BaseModel], values: dict[str, Any], depth: int) -> Iterato
             continue
         comment = f"{indent}# "
         yield from textwrap.wrap(field.description or "", 110, initial_indent=comment, subsequent_indent=comment)
-        inner = _block(field.annotation, value)
-        if inner is not None and isinstance(value, dict):
-            yield f"{indent}{name}:"
-            yield from _lines(inner, value, depth + 1)
-        else:
-            yield f"{indent}{name}: {_scalar(value)}"
+        yield from _value(f"{indent}{name}:", field.annotation, value, depth)
+
+
+def _value(key: str, annotation: Any, value: Any, depth: int) -> Iterator[str]:
+    """A key with its value: a block, a list of blocks, or one line."""
+    if isinstance(value, list) and value and (inner := _block(get_args(annotation)[0], value[0])) is not None:
+        yield key
+        for item in value:
+            yield from _item(list(_lines(inner, item, depth + 2)), depth + 1)
+    elif isinstance(value, dict) and (inner := _block(annotation, value)) is not None:
+        yield key
+        yield from _lines(inner, value, depth + 1)
+    else:
+        yield f"{key} {_scalar(value)}"
+
+
+def _item(lines: list[str], depth: int) -> list[str]:
+    """The lines of a block as an item of a list: its first key gets the dash, comments above it stay above."""
+    first = next(number for number, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    indent = "  " * depth
+    comments = [indent + line.lstrip() for line in lines[:first]]
+    return [*comments, f"{indent}- {lines[first].lstrip()}", *lines[first + 1 :]]
 
 
 def _default(field: FieldInfo) -> Any:

@@ -1,6 +1,5 @@
 """A corpus folder, opened."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,29 +36,7 @@ class Corpus:
         path = self.shard_path(split, source, shard)
         reader = ShardReader(path, self.manifest.dtype, shard.tokens)
         if path.stat().st_size != shard.bytes:  # cut after its tokens, so that only metadata is lost
-            raise CorpusError(f"shard {path} {shard_fault(path, shard)}; prepare the corpus again")
+            raise CorpusError(
+                f"shard {path} has {path.stat().st_size} bytes, should have {shard.bytes}; run `tarmac verify --repair`"
+            )
         return reader
-
-    def shard_files(self) -> list[tuple[Path, ShardEntry]]:
-        """Every shard of both splits with its manifest entry."""
-        splits: list[tuple[Split, dict[str, list[ShardEntry]]]] = [
-            ("train", self.manifest.train),
-            ("validation", self.manifest.validation),
-        ]
-        return [
-            (self.shard_path(split, source, shard), shard)
-            for split, sources in splits
-            for source, shards in sorted(sources.items())
-            for shard in shards
-        ]
-
-
-def shard_fault(path: Path, entry: ShardEntry) -> str | None:
-    """What is wrong with a shard's file, in words; None if its bytes are those the manifest promises."""
-    if not path.is_file():
-        return "is missing"
-    if path.stat().st_size != entry.bytes:
-        return f"has {path.stat().st_size} bytes, should have {entry.bytes}"
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if digest == entry.sha256 else "has other bytes than were written"

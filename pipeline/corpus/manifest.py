@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import CorpusError
 from pipeline.runtime.files import write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
-Split = Literal["train", "validation"]
-SPLIT_FOLDERS: dict[Split, str] = {"train": "shards", "validation": "validation"}
+Split = Literal["train", "validation", "test"]
+SPLIT_FOLDERS: dict[Split, str] = {"train": "shards", "validation": "validation", "test": "test"}
 
 
 class _Record(BaseModel):
@@ -67,21 +67,26 @@ class Manifest(_Record):
     train: dict[str, list[ShardEntry]]
     """Shards of each source."""
     validation: dict[str, list[ShardEntry]]
-    """Held-out shards of each source."""
+    """Shards of each source, held out for validation."""
+    test: dict[str, list[ShardEntry]] = {}
+    """Shards of each source, held out for tests; new in version 2."""
     statistics: dict[str, Any] = {}
     """What went in, what was dropped and why."""
 
+    def sources(self, split: Split) -> dict[str, list[ShardEntry]]:
+        """The shards of each source in a split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
     def shards(self, split: Split, source: str) -> list[ShardEntry]:
         """A source's shards in a split. Raises CorpusError if there is no such source."""
-        sources = self.train if split == "train" else self.validation
+        sources = self.sources(split)
         if source not in sources:
             raise CorpusError(f"source {source!r} is not in the corpus; it has {', '.join(sorted(sources)) or 'none'}")
         return sources[source]
 
     def tokens(self, split: Split) -> int:
         """Tokens of all sources in a split."""
-        sources = self.train if split == "train" else self.validation
-        return sum(shard.tokens for shards in sources.values() for shard in shards)
+        return sum(shard.tokens for shards in self.sources(split).values() for shard in shards)
 
     def fingerprint(self, split: Split, source: str) -> str:
         """sha256 over a source's shards: equal exactly when their bytes are."""
@@ -104,8 +109,10 @@ def read_manifest(folder: str | Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path} cannot be read ({error}); prepare the corpus again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
-        raise CorpusError(f"{path}: format_version is {version!r}; this Tarmac reads {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION - 1, FORMAT_VERSION):
+        raise CorpusError(
+            f"{path}: format_version is {version!r}; this Tarmac reads {FORMAT_VERSION - 1} and {FORMAT_VERSION}"
+        )
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:

@@ -29,9 +29,12 @@ class Conversations:
         content = _read(Path(path))
         self._fingerprint = hashlib.sha256(content).hexdigest()
         lines = [(number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip()]
-        rendered = [render(_messages(line, f"{path}, line {number}"), tokenizer) for number, line in lines]
-        self._sequences = [_sequence(*one) for one in rendered if len(one[0]) <= sequence_length + 1]
-        self.num_too_long = len(rendered) - len(self._sequences)
+        rendered = [(number, *render(_messages(line, f"{path}, line {number}"), tokenizer)) for number, line in lines]
+        kept = [one for one in rendered if len(one[1]) <= sequence_length + 1]
+        self._sequences = [_sequence(ids, learned) for _, ids, learned in kept]
+        self.places = [f"{path}:{number}" for number, _, _ in kept]
+        """File and line of each sequence."""
+        self.num_too_long = len(rendered) - len(kept)
         """Conversations left out because they have more tokens than the sequence length."""
         if not self._sequences:
             raise CorpusError(
@@ -70,7 +73,8 @@ def _messages(line: bytes, place: str) -> list[Message]:
         messages = [Message(role=item["role"], content=_text(item["content"])) for item in value["messages"]]
     except (ValueError, KeyError, TypeError) as error:
         form = '{"messages": [{"role", "content"}, …]}'
-        raise CorpusError(f"{place}: not a conversation of the form {form} ({error}); mend it") from error
+        fault = f"there is no key {error}" if isinstance(error, KeyError) else error
+        raise CorpusError(f"{place}: not a conversation of the form {form}: {fault}; mend it") from error
     for message in messages:
         if message["role"] not in ROLES:
             raise CorpusError(f"{place}: role is {message['role']!r}; it must be one of {', '.join(ROLES)}")

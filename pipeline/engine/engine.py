@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import IGNORED, Batch, MicroBatch
 from pipeline.engine.process_group import ProcessGroup
@@ -98,8 +99,14 @@ class Engine:
         for group in self._deepspeed.optimizer.param_groups:
             group["lr"] = peak_learning_rate(group, self._config.optimizer) * share
 
-    def gradient_norm(self) -> float:
-        """Global norm of the last step's gradient before clipping; with Muon at stage 2, of its update."""
+    @property
+    def norm_name(self) -> str:
+        """What `norm` is of: the gradient; or the update, all that DeepSpeed knows with Muon at stage 2."""
+        is_update = isinstance(self._config.optimizer, Muon) and self._config.engine.zero_stage >= 2
+        return "update" if is_update else "gradient"
+
+    def norm(self) -> float:
+        """Global norm of the last step's gradient before clipping, or of its update, as `norm_name` says."""
         return float(self._plain_norm or self._deepspeed.get_global_grad_norm() or 0.0)
 
     def learning_rate(self) -> float:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import TracebackType
 from typing import Any, TypeVar
 
 import deepspeed
@@ -36,6 +37,17 @@ class ProcessGroup:
         deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False, auto_mpi_discovery=False)
         self.control = dist.new_group(backend="gloo", timeout=timeout)
 
+    def __enter__(self) -> "ProcessGroup":
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave in order, also after an error on all ranks; after any other one a rank may be gone."""
+        if error is None or getattr(error, "on_all_ranks", False):
+            self.close()
+
     def gather(self, value: Value) -> list[Value]:
         """Every rank's value, on every rank."""
         values: list[Any] = [None] * self.ranks.world_size
@@ -54,8 +66,21 @@ class ProcessGroup:
                 outcome[0] = RunError(f"{error.filename or 'a file'}: {error.strerror}; mend the file system's state")
         dist.broadcast_object_list(outcome, src=0, group=self.control)
         if isinstance(outcome[0], TarmacError):
-            raise outcome[0]
+            raise _on_all_ranks(outcome[0])
         return outcome[0]
+
+    def agree(self, act: Callable[[], Value]) -> Value:
+        """What `act` returns here, where it makes no collective. An error on any rank is raised on all of them."""
+        mine: Value | TarmacError
+        try:
+            mine = act()
+        except TarmacError as error:
+            mine = error
+        errors = self.gather(mine if isinstance(mine, TarmacError) else None)
+        if any(errors):
+            raise _on_all_ranks(next(error for error in errors if error))
+        assert not isinstance(mine, TarmacError)
+        return mine
 
     def max(self, value: int) -> int:
         """The largest of all ranks' values, on every rank."""
@@ -65,7 +90,7 @@ class ProcessGroup:
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise sum over ranks of a small tensor, on the CPU in fp64."""
-        total = values.detach().to("cpu", torch.float64)
+        total = values.detach().to("cpu", torch.float64, copy=True)
         dist.all_reduce(total, group=self.control)
         return total
 
@@ -74,7 +99,7 @@ class ProcessGroup:
         dist.barrier(group=self.control)
 
     def close(self) -> None:
-        """Leave the job in order. After an error the process just ends: a collective with a dead peer hangs."""
+        """Leave the job in order. After most errors the process just ends: a collective with a dead peer hangs."""
         self.barrier()
         dist.destroy_process_group()
 
@@ -90,6 +115,12 @@ def told_in_one_sentence() -> Iterator[None]:
         raise PeerLostError(
             "another rank ended, and this one with it; its own message is above, the same command resumes"
         ) from error
+
+
+def _on_all_ranks(error: TarmacError) -> TarmacError:
+    """The error, known to be raised on every rank."""
+    error.on_all_ranks = True
+    return error
 
 
 def _device(ranks: Ranks) -> torch.device:

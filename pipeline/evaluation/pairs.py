@@ -29,6 +29,6 @@ def _messages(line: bytes, place: str) -> list[Message]:
         messages = json.loads(line)["messages"]
         return [Message(role=str(turn["role"]), content=str(turn["content"])) for turn in messages]
     except (ValueError, KeyError, TypeError) as error:
-        raise CorpusError(
-            f'{place}: not a conversation ({{"messages": [{{"role", "content"}}, …]}}): {error}'
-        ) from error
+        form = '{"messages": [{"role", "content"}, …]}'
+        fault = f"there is no key {error}" if isinstance(error, KeyError) else error
+        raise CorpusError(f"{place}: not a conversation of the form {form}: {fault}; mend it") from error

@@ -90,11 +90,13 @@ def choose_targets(
     """
     limit = sequence_length // (max_shots + 1)
     by_answer = {pair[1]["content"]: pair for pair in reversed(pairs)}
-    short = [pair for pair in by_answer.values() if len(render(pair, tokenizer)[0]) <= limit]
+    lengths = {answer: len(render(pair, tokenizer)[0]) for answer, pair in by_answer.items()}
+    short = [pair for answer, pair in by_answer.items() if lengths[answer] <= limit]
     if len(short) <= max_shots:
         raise CorpusError(
             f"{len(short)} pairs have at most {limit} tokens, {max_shots + 1} are needed for {max_shots} shots"
-            f" in a sequence of {sequence_length}; give shorter pairs"
+            f" in a sequence of {sequence_length}, and the shortest of {len(lengths)} pairs has"
+            f" {min(lengths.values(), default=0)}; give shorter ones"
         )
     short.sort(key=lambda pair: derive_seed(seed, pair[0]["content"], pair[1]["content"]))
     ring = short + short[:max_shots]

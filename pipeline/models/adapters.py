@@ -1,5 +1,7 @@
 """Low-rank adapters, by peft."""
 
+import warnings
+
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
@@ -20,17 +22,16 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
     Raises:
         ConfigError: No layer has one of the target names.
     """
+    settings = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        target_modules=list(adapter.target_modules),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
     try:
-        wrapped = get_peft_model(
-            model,
-            LoraConfig(
-                r=adapter.rank,
-                lora_alpha=adapter.alpha,
-                target_modules=list(adapter.target_modules),
-                lora_dropout=0.0,
-                task_type="CAUSAL_LM",
-            ),
-        )
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of one library about the other
+            wrapped = get_peft_model(model, settings)
     except ValueError as error:
         names = ", ".join(adapter.target_modules)
         raise ConfigError(f"adapter.target_modules ({names}) match no layer; name the model's linear layers") from error

@@ -2,14 +2,18 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse gives up on positional words after an option; here they join the command's `overrides`.
 
-    Sub-commands added to such a parser are parsed the same way.
+    Sub-commands added to such a parser are parsed the same way. A mistake is told in one sentence.
     """
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the usage is told; exit status 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def parse_known_args(  # type: ignore[override]  # argparse's overloads also name other namespace classes
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from transformers import GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.config.data import InstructData
 from pipeline.config.export import ExportConfig
@@ -79,6 +80,7 @@ def write_folder(trained: TrainedModel, folder: Path) -> None:
     model.generation_config = GenerationConfig(
         eos_token_id=ends if is_chat(trained) else tokenizer.eos_id, pad_token_id=tokenizer.pad_id
     )
+    disable_progress_bar()
     model.save_pretrained(folder)
     write_huggingface(tokenizer, folder)
     if is_chat(trained):
@@ -108,8 +110,11 @@ def verify_folder(folder: Path, trained: TrainedModel, probes: Probes) -> None:
 
 
 def commit_folder(partial: Path, output: Path) -> None:
-    """Sync a folder's files to disk and rename it into place."""
+    """Sync a folder's files to disk, all with the rights of those written here, and rename it into place."""
+    rights = (partial / "README.md").stat().st_mode
     for path in partial.rglob("*"):
+        if path.is_file():
+            path.chmod(rights)  # safetensors writes for the owner alone
         sync_file(path)
     sync_folder(partial)
     partial.rename(output)

@@ -58,8 +58,10 @@ def generate(
         GenerationError: The prompt does not fit the model.
         RunError, CheckpointError: The run cannot be loaded.
     """
-    trained = _load(run, step)
+    trained = load_for_inference(run, step)
     ids = prompt_ids(prompt, trained.tokenizer, chat)
+    if chat and not isinstance(trained.config.data, InstructData):
+        _say(console or Console(), "(this run never learned conversations; leave --chat out to continue plain text)")
     return [
         continue_prompt(trained, prompt, ids, replace(sampling, seed=sampling.seed + number), console or Console())
         for number in range(num_samples)
@@ -82,7 +84,7 @@ def continue_prompt(
     new_ids = list(generate_ids(trained.model, ids, eos_id=ends, **asdict(sampling)))
     continuation = tokenizer.decode(new_ids)
     _show(console, f"prompt (seed {sampling.seed})", prompt)
-    _show(console, "continuation", continuation)
+    _show(console, f"continuation (step {trained.step})", continuation)
     if len(ids) + len(new_ids) == max_positions(trained.model) and len(new_ids) < sampling.max_new_tokens:
         _say(console, f"(stopped at the model's {max_positions(trained.model)} positions)")
     row = {"time": round(time.time(), 3), "step": trained.step, "prompt": prompt, "continuation": continuation}
@@ -114,7 +116,7 @@ def few_shot(
         RunError, CheckpointError: The run cannot be loaded.
     """
     console = console or Console()
-    trained = _load(run, step)
+    trained = load_for_inference(run, step)
     render_shots: Render = render if chat else render_plain
     found = read_pairs(pairs or default_pairs(trained.config))
     length = min(trained.config.data.sequence_length, max_positions(trained.model) or 2**63)
@@ -134,11 +136,6 @@ def default_pairs(config: RunConfig) -> Path:
     if not path.is_file():
         raise CorpusError(f"corpus {corpus} has no pairs/validation.jsonl; name a file of pairs after --few-shot")
     return path
-
-
-def _load(run: str | Path, step: int | None) -> TrainedModel:
-    trained = load_for_inference(run, step)
-    return trained
 
 
 def _show_example(trained: TrainedModel, target: Target, sampling: Sampling, chat: bool, console: Console) -> None:

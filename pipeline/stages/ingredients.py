@@ -21,9 +21,10 @@ from pipeline.models.build import fresh_model, transformers_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
+from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import Base, load_base
 from pipeline.tokenizer.base import Tokenizer
-from pipeline.tokenizer.load import load_tokenizer
+from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
 _log = get_logger("data")
 
@@ -59,10 +60,14 @@ def _tokenizer_folder(config: RunConfig) -> Path:
     if config.tokenizer is not None:
         return Path(config.tokenizer)
     if isinstance(config.model, CheckpointModel):
+        read_run(config.model.run)  # a missing run is told before its tokenizer
         return Path(config.model.run) / "tokenizer"
     assert isinstance(config.data, CorpusData)
     corpus = Corpus(Path(config.data.sources[0].corpus))
     corpus.manifest.shards("train", config.data.sources[0].source)  # a missing corpus is told before its tokenizer
+    if fault := tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint):
+        repair = f"`tarmac verify {corpus.folder} --repair CONFIG` makes it again"
+        raise TokenizerError(f"tokenizer {corpus.tokenizer_folder}: {fault}; {repair}")
     return corpus.tokenizer_folder
 
 

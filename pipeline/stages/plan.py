@@ -17,7 +17,9 @@ from pipeline.engine.memory import estimate_memory
 from pipeline.engine.settings import deepspeed_dict
 from pipeline.models.build import llama_config, num_parameters
 from pipeline.runtime.ranks import ranks_from_environment
+from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import read_model_config
+from pipeline.tokenizer.load import load_tokenizer
 
 _USUAL_VOCABULARY = 32_768
 
@@ -26,27 +28,49 @@ def print_training_plan(config: RunConfig) -> None:
     """Print the resolved config, the generated DeepSpeed dict and the memory estimate. Builds no weights."""
     world_size = ranks_from_environment().world_size
     print(dump(config))
-    print(json.dumps(deepspeed_dict(config, world_size), indent=1))
-    parameters = count_parameters(config)
+    settings = deepspeed_dict(config, world_size)
+    if empty := settings["train_batch_size"] - config.batch.global_size:
+        size = f"batch.global_size is {config.batch.global_size}"
+        print(f"# {size}; DeepSpeed's batch is {settings['train_batch_size']}, {empty} of weight 0")
+    print(json.dumps(settings, indent=1))
+    print_memory(config, world_size)
+
+
+def print_memory(config: RunConfig, world_size: int) -> None:
+    """Print how much memory each of so many ranks needs, and the vocabulary if that had to be guessed.
+
+    To standard error: what `tarmac launch --dry-run` prints besides is a script or a command.
+    """
+    console = Console(stderr=True)
+    vocabulary = _vocabulary(config)
+    parameters = count_parameters(config, vocabulary or _USUAL_VOCABULARY)
     memory = estimate_memory(config, parameters, world_size)
-    table = Table("Per rank", "GiB", title=f"{parameters:,} parameters, {config.num_steps:,} steps, {world_size} ranks")
+    facts = f"{parameters:,} parameters, {config.num_steps:,} steps, {world_size} ranks"
+    table = Table("Per rank", "GiB")
     for name, size in (("parameters", memory.parameters), ("gradients", memory.gradients),
                        ("optimizer", memory.optimizer), ("sum, without activations", memory.total)):  # fmt: skip
         table.add_row(name, f"{size / 2**30:.3f}")
-    Console().print(table)
+    console.print(facts, table, highlight=False, sep="\n")
+    if vocabulary is None and isinstance(config.model, LlamaModel):
+        words = "The corpus is not there yet: a vocabulary of"
+        console.print(f"{words} {_USUAL_VOCABULARY:,} is assumed.", highlight=False, soft_wrap=True)
 
 
-def count_parameters(config: RunConfig) -> int:
-    """Number of weights of a config's model; without its corpus, the vocabulary is taken as 32,768."""
+def count_parameters(config: RunConfig, vocab_size: int) -> int:
+    """Number of weights of a config's model; those of a fresh one depend on the vocabulary."""
     if isinstance(config.model, LlamaModel):
-        model_config = llama_config(config.model, _vocab_size(config), eos_id=None, pad_id=None)
+        model_config = llama_config(config.model, vocab_size, eos_id=None, pad_id=None)
     else:
+        read_run(config.model.run)
         model_config = read_model_config(config.model.run)
     with torch.device("meta"):
         return num_parameters(AutoModelForCausalLM.from_config(model_config))
 
 
-def _vocab_size(config: RunConfig) -> int:
+def _vocabulary(config: RunConfig) -> int | None:
+    """Size of the vocabulary that a fresh model gets; None as long as there is no corpus."""
+    if config.tokenizer is not None:
+        return load_tokenizer(config.tokenizer).vocab_size
     if isinstance(config.data, CorpusData) and (folder := Path(config.data.sources[0].corpus)).is_dir():
         return Corpus(folder).manifest.tokenizer.vocab_size
-    return _USUAL_VOCABULARY
+    return None

@@ -11,41 +11,56 @@ from pipeline.config.load import dump, read_mapping, validate
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError
 from pipeline.runtime.files import write_text
-
-MAY_CHANGE = (
-    "output", "tracking", "checkpoints", "evaluation", "batch.micro_size",
-    "engine.compile", "engine.attention", "engine.activation_checkpointing", "engine.timeout_seconds",
-)  # fmt: skip
-"""Keys that a resumed run may have changed; they do not change what is learned."""
+from pipeline.stages.seal import fixed_keys, require_seal
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "numpy", "sentencepiece", "tokenizers")
 
 
-def make_run_folder(config: RunConfig) -> None:
-    """Make the run folder. Raises RunError if it cannot be made or holds something else."""
+def check_run_folder(config: RunConfig) -> None:
+    """Check that the run folder, where there is one, is this run's.
+
+    Raises:
+        RunError: It is a file, or holds something else.
+        ConfigError: It was made with another config; what differs is named.
+    """
     folder = Path(config.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"output {folder} cannot be made: {error.strerror}; choose another folder") from error
-    others = [path.name for path in folder.iterdir() if path.name != "lock"]
-    if others and not (folder / "config.yaml").exists():
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"output {folder} is a file; choose another folder")
+    if (folder / "config.yaml").exists():
+        _compare(read_mapping(folder / "config.yaml"), config.model_dump(mode="json"), folder)
+        return
+    others = [path.name for path in folder.iterdir() if path.name != "lock"] if folder.exists() else []
+    if others:
         raise RunError(f"output {folder} holds other files ({others[0]}) and no config.yaml; choose a new folder")
 
 
+def make_run_folder(config: RunConfig) -> None:
+    """Make the run folder. Raises RunError or ConfigError if it cannot be made or is another run's."""
+    check_run_folder(config)
+    try:
+        Path(config.output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"output {config.output} cannot be made: {error.strerror}; choose another folder") from error
+
+
 def open_run(config: RunConfig) -> None:
-    """Write the run's config, or check that it is the same. Raises ConfigError naming what differs."""
-    path = Path(config.output) / "config.yaml"
-    if path.exists():
-        _compare(read_mapping(path), config.model_dump(mode="json"), path.parent)
-    write_text(path, dump(config))
+    """Write the config of a run whose folder is locked. Raises RunError or ConfigError if it is another run's."""
+    check_run_folder(config)
+    write_text(Path(config.output) / "config.yaml", dump(config))
 
 
 def read_run(folder: str | Path) -> RunConfig:
-    """The config of a run folder. Raises RunError if it is not one."""
+    """The config of a run folder.
+
+    Raises:
+        RunError: It is not one.
+        CheckpointError: Its tokenizer, its model's form or its config is not what its checkpoints were made with.
+    """
     path = Path(folder) / "config.yaml"
     if not path.is_file():
-        raise RunError(f"run {folder} has no config.yaml; give the folder of a training run")
+        fault = "has no config.yaml" if Path(folder).exists() else "does not exist"
+        raise RunError(f"run {folder} {fault}; give the folder of a training run")
+    require_seal(Path(folder))
     return validate(RunConfig, read_mapping(path), str(path))
 
 
@@ -60,23 +75,13 @@ def environment() -> dict[str, Any]:
 
 
 def _compare(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    before, after = _flatten(was), _flatten(now)
+    before, after = fixed_keys(was), fixed_keys(now)
     changed = [
         f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not key.startswith(MAY_CHANGE)
+        if before.get(key) != after.get(key)
     ]
     if changed:
         raise ConfigError(
             f"run {folder} was made with another config ({'; '.join(changed)}); restore it or choose another output"
         )
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(values, dict):
-        items = [(f"{prefix}{key}", value) for key, value in values.items()]
-    elif isinstance(values, list):
-        items = [(f"{prefix}{index}", value) for index, value in enumerate(values)]
-    else:
-        return {prefix.rstrip("."): values}
-    return {key: value for name, inner in items for key, value in _flatten(inner, f"{name}.").items()}

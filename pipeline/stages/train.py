@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
 from pipeline.stages.ingredients import Ingredients, TrainingData, build, first_phase, open_data
 from pipeline.stages.run_folder import environment, make_run_folder, open_run
+from pipeline.stages.seal import STATE_KEY, require_seal, seal
 from pipeline.train.hooks.checkpoints import CheckpointHook
 from pipeline.train.hooks.evaluation import EvaluationHook
 from pipeline.train.hooks.ledger import Ledger
-from pipeline.train.hooks.metrics import MetricsHook
+from pipeline.train.hooks.metrics import MetricsHook, Totals
 from pipeline.train.hooks.stop import StopHook
 from pipeline.train.loop import Hook, StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
@@ -54,12 +56,10 @@ def train(config: RunConfig) -> int:
     set_up_logging(ranks)
     with ExitStack() as stack:
         stop_request = stack.enter_context(closing(StopRequest()))
-        data = open_data(config)
-        group = ProcessGroup(ranks, config.engine.timeout_seconds)
+        group = stack.enter_context(ProcessGroup(ranks, config.engine.timeout_seconds))
         with told_in_one_sentence():
-            exit_code = _run(config, data, group, stop_request, stack)
-        group.close()
-    return exit_code
+            data = group.agree(lambda: open_data(config))
+            return _run(config, data, group, stop_request, stack)
 
 
 def _run(
@@ -69,6 +69,7 @@ def _run(
     group.main_decides(lambda: _claim(config, data, stack))
     prove_shared_folder(group, folder)
     commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, Journal(folder)))
+    group.main_decides(lambda: require_seal(folder, commit))
     if commit is not None and commit.step >= config.num_steps:
         _log.info("run %s is complete: %d steps", folder, commit.step)
         return 0
@@ -105,7 +106,9 @@ class _Session:
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
         started_from = commit.state["base"] if commit else None
-        ingredients = build(config, data.tokenizer, group.device, started_from and started_from["step"])
+        ingredients = group.agree(
+            lambda: build(config, data.tokenizer, group.device, started_from and started_from["step"])
+        )
         self._base_state = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
         if commit is not None and started_from != self._base_state:
             raise CheckpointError(
@@ -113,6 +116,7 @@ class _Session:
                 " started from; restore that checkpoint"
             )
         self._flops = training_flops_per_token(ingredients.transformers_config, config.data.sequence_length)
+        self._seal = group.main_decides(lambda: self._sealed(ingredients))
         self._engine = self._start_engine(ingredients)
 
     def _phase_table(self) -> tuple[Phase, ...]:
@@ -129,10 +133,16 @@ class _Session:
                 )
         return phases
 
+    def _sealed(self, ingredients: Ingredients) -> dict[str, str]:
+        """The run's seal, made at its first start, after the last of what it covers is written."""
+        if self._commit is not None:
+            return self._commit.state[STATE_KEY]
+        write_text(self._folder / "model.json", ingredients.transformers_config.to_json_string())
+        return seal(self._folder)
+
     def _start_engine(self, ingredients: Ingredients) -> Engine:
         config = self._config
         if self._group.ranks.is_main:
-            write_text(self._folder / "model.json", ingredients.transformers_config.to_json_string())
             self._record_facts(num_parameters(ingredients.loss))
             _log.info("%s parameters (%s trainable), %d ranks on %s", f"{num_parameters(ingredients.loss):,}",
                       f"{num_parameters(ingredients.loss, trainable_only=True):,}",
@@ -164,8 +174,8 @@ class _Session:
         tracker = self._trackers()
         metrics = MetricsHook(
             self._engine, tracker, config.tracking.log_every_steps,
-            self._commit.state["tokens"] if self._commit else 0, config.batch.global_size * config.data.sequence_length,
-            lambda rate: rate * self._flops / self._peak,
+            Totals(**self._commit.state["totals"]) if self._commit else Totals(),
+            config.batch.global_size * config.data.sequence_length, lambda rate: rate * self._flops / self._peak,
         )  # fmt: skip
         saving = CheckpointHook(
             self._engine, self._folder, config.checkpoints,
@@ -178,7 +188,6 @@ class _Session:
         try:
             run(steps(self._engine, self._batches(), self._schedule(), config.num_steps), hooks)
         except StopTraining as stopped:
-            metrics.flush()
             reason, exit_code = stopped.reason, stopped.exit_code
         ledger.close()
         if ranks.is_main:
@@ -229,10 +238,10 @@ class _Session:
 
     def _state(self, metrics: MetricsHook, step: int) -> dict[str, Any]:
         """What a checkpoint holds besides tensors. Raises DivergenceError, so that broken weights are never saved."""
-        metrics.require_finite()
         return {
-            "tokens": metrics.tokens_seen(),
+            "totals": asdict(metrics.totals()),
             "phases": [phase.to_json() for phase in self._phases],
             "tokenizer": self._data.tokenizer.fingerprint(),
             "base": self._base_state,
+            STATE_KEY: self._seal,
         }

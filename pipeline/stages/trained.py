@@ -18,6 +18,7 @@ from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.stages.run_folder import read_run
+from pipeline.stages.seal import require_seal
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer
 
@@ -79,6 +80,7 @@ def load_base(run: str | Path, step: int | None, *, dtype: str, attention: str) 
     """A checkpoint's model with adapters merged, to start from. Raises RunError or CheckpointError."""
     config = read_run(run)
     folder, commit = find_checkpoint(Path(run) / "checkpoints", step)
+    require_seal(Path(run), commit)
     weights = load_weights(folder, commit)
     if isinstance(config.adapter, LoraAdapter):
         model = _merged(config, commit, weights, attention)

@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pipeline.corpus.corpus import Corpus, shard_fault
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import MANIFEST_NAME
-from pipeline.engine.checkpoint.commit import committed_steps, faults, read_commit, step_name, unlisted
+from pipeline.corpus.verification import shard_fault, shard_files
+from pipeline.engine.checkpoint.commit import committed_steps, faults, newest_commit, read_commit, step_name, unlisted
 from pipeline.errors import CheckpointError, RunError
+from pipeline.stages.seal import seal_fault
+from pipeline.tokenizer.load import tokenizer_fault
 
 _THREADS = 4
 
@@ -29,7 +32,7 @@ def verify(folder: str | Path) -> int:
     if (path / MANIFEST_NAME).is_file():
         results = _corpus_faults(path)
     elif (path / "checkpoints").is_dir():
-        results = _checkpoint_faults(path / "checkpoints")
+        results = _run_faults(path)
     else:
         raise RunError(f"{folder} is neither a corpus ({MANIFEST_NAME}) nor a run (checkpoints/); give one of them")
     table = Table("What", "Verdict", title=str(folder))
@@ -40,14 +43,21 @@ def verify(folder: str | Path) -> int:
 
 
 def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:
-    files = Corpus(folder).shard_files()
-    found = _in_threads(lambda file: shard_fault(*file), files)
-    return [(str(path.relative_to(folder)), fault) for (path, _), fault in zip(files, found, strict=True)]
+    corpus = Corpus(folder)
+    tokenizer = tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint)
+    files = shard_files(corpus)
+    found = _in_threads(lambda file: shard_fault(file.path, file.entry), files)
+    shards = [(str(file.path.relative_to(folder)), fault) for file, fault in zip(files, found, strict=True)]
+    return [("tokenizer", tokenizer), *shards]
 
 
-def _checkpoint_faults(checkpoints: Path) -> list[tuple[str, str | None]]:
+def _run_faults(folder: Path) -> list[tuple[str, str | None]]:
+    checkpoints = folder / "checkpoints"
     folders = [checkpoints / step_name(step) for step in committed_steps(checkpoints)]
-    return list(zip((folder.name for folder in folders), _in_threads(_checkpoint_fault, folders), strict=True))
+    found = zip((folder.name for folder in folders), _in_threads(_checkpoint_fault, folders), strict=True)
+    commit = newest_commit(checkpoints)
+    fixed = [("config, model, tokenizer", seal_fault(folder, commit))] if commit else []
+    return [*fixed, *found]
 
 
 def _checkpoint_fault(folder: Path) -> str | None:

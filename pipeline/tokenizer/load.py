@@ -8,6 +8,15 @@ from pipeline.tokenizer.huggingface import TOKENIZER_NAME, HuggingFaceTokenizer
 from pipeline.tokenizer.sentencepiece import MODEL_NAME, SentencePieceTokenizer
 
 
+def tokenizer_fault(folder: Path, fingerprint: str) -> str | None:
+    """What is wrong with a tokenizer that should have a fingerprint, in words; None if nothing is."""
+    try:
+        found = load_tokenizer(folder).fingerprint()
+    except TokenizerError as error:
+        return str(error)
+    return None if found == fingerprint else "is another one than the tokens were made with"
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer in a folder: `tokenizer.model` (sentencepiece) or `tokenizer.json` (Hugging Face).
 

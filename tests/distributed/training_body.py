@@ -110,7 +110,7 @@ def curves(configs: list[dict[str, Any]], steps: int = 3) -> list[dict[str, Any]
         for step in range(steps):
             outcome = engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0)
             result["loss"].append(float(group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens))
-            result["norm"].append(engine.gradient_norm())
+            result["norm"].append(engine.norm())
         results.append(result)
         engine.close()
     group.close()

@@ -76,7 +76,7 @@ def write_recipe(path: Path, corpus: Path, output: Path, **changes) -> Path:
         "engine": {"zero_stage": 2, "compile": False, "gradient_clipping": 1.0},
         "checkpoints": {"every_steps": 4, "keep_last": 3},
         "evaluation": {"every_steps": 6, "max_sequences": 8},
-        "tracking": {"log_every_steps": 1},
+        "tracking": {"log_every_steps": 3},
         **changes,
     }  # fmt: skip
     path.write_text(yaml.safe_dump(recipe))

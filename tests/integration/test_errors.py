@@ -28,6 +28,7 @@ def say(done) -> str:
         ("batch.global_size=1000000", ["batch.global_size", "1000000"]),
         ("data.sequence_length=512", ["data.sequence_length (512)", "max_positions (256)"]),
         ("optimizer={lr: 1}", ["optimizer.type is missing"]),
+        ("model={type: checkpoint, run: runs/nope}", ["run runs/nope does not exist"]),
     ],
 )
 def test_wrong_training_config(tmp_path, corpus, capsys, override, words):

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from rich.console import Console
 from data_prep.document import content_hash
 from data_prep.stage import prep
 from pipeline.cli import main
-from pipeline.config.load import dump, load, validate
-from pipeline.config.prep import PrepConfig
-from pipeline.corpus.corpus import Corpus, shard_fault
+from pipeline.config.load import load, validate
+from pipeline.config.prep.recipe import PrepConfig
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
-from pipeline.errors import ConfigError, CorpusError, TarmacError, TokenizerError
+from pipeline.corpus.verification import shard_fault, shard_files
+from pipeline.errors import CorpusError, TarmacError, TokenizerError
 from pipeline.tokenizer.load import load_tokenizer
 from tests.unit.small import small_texts
 
@@ -73,7 +73,7 @@ def config_for(inputs: Path, output: Path, **values: Any) -> PrepConfig:
         "tokenizer": {"type": "train", "vocab_size": 320},
         "shards": {"chunk_tokens": 256, "shard_tokens": 1024},
         "pairs": {"enabled": True},
-        "executor": {"type": "local", "workers": 1},
+        "workers": 1,
     }
     return validate(PrepConfig, {**base, **values}, "test")
 
@@ -83,7 +83,9 @@ def run(config: PrepConfig) -> Corpus:
 
 
 def contents(corpus: Corpus) -> dict[str, bytes]:
-    files = [path for path in corpus.folder.rglob("*") if path.is_file() and path.name != "prep.json"]
+    files = [
+        path for path in corpus.folder.rglob("*") if path.is_file() and path.name not in ("prep.json", "report.html")
+    ]
     return {path.relative_to(corpus.folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -124,12 +126,13 @@ def test_statistics_say_what_became_of_everything(inputs: Path, tmp_path: Path) 
     statistics = corpus.manifest.statistics
     code, web = statistics["sources"]["code"], statistics["sources"]["web"]
     assert code["read"] == 124
-    assert code["dropped"] == {"duplicate": 2, "too_short": 1, "undecodable": 1}
-    assert web["dropped"] == {"broken_record": 1, "duplicate": 2, "no_text": 1}
+    assert code["dropped"] == {"cleaning:too_short": 1, "cleaning:undecodable": 1, "duplicate": 2}
+    assert web["dropped"] == {"duplicate": 2}
+    assert sum(web["rejected"].values()) == 2
     assert (code["kept"], web["kept"]) == (120, 150)
     for source in (code, web):
-        assert source["read"] == source["kept"] + sum(source["dropped"].values())
-    shards = [entry for _, entry in corpus.shard_files()]
+        assert source["read"] == source["kept"] + sum(source["dropped"].values()) + sum(source["rejected"].values())
+    shards = [file.entry for file in shard_files(corpus)]
     assert statistics["documents"] == sum(entry.documents for entry in shards) == 270
     assert statistics["tokens"] == sum(entry.tokens for entry in shards)
     assert (
@@ -138,7 +141,7 @@ def test_statistics_say_what_became_of_everything(inputs: Path, tmp_path: Path) 
     held_out = sum(entry.documents for entries in corpus.manifest.validation.values() for entry in entries)
     assert statistics["validation_documents"] == held_out
     timing = json.loads((corpus.folder / "prep.json").read_text())
-    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "shards", "pairs"}
+    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "measure", "shards", "pairs"}
 
 
 def test_same_bytes_twice_and_with_any_number_of_workers(
@@ -147,9 +150,9 @@ def test_same_bytes_twice_and_with_any_number_of_workers(
     monkeypatch.setattr("data_prep.plan.TASK_BYTES", 1000)  # enough tasks for two workers to race
     first = contents(run(config_for(inputs, tmp_path / "one")))
     assert sum(name.endswith(".tar") for name in first) > 8
-    assert not [name for name in first if "scratch" in name or "lock" in name]
+    assert not [name for name in first if "task.json" in name or "lock" in name]
     assert contents(run(config_for(inputs, tmp_path / "again"))) == first
-    assert contents(run(config_for(inputs, tmp_path / "two", executor={"type": "local", "workers": 2}))) == first
+    assert contents(run(config_for(inputs, tmp_path / "two", workers=2))) == first
 
 
 def test_how_files_are_grouped_changes_nothing(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +187,7 @@ def test_shards_follow_one_global_order_by_hash(inputs: Path, tmp_path: Path) ->
 
 def test_plain_webdataset_reads_every_shard(inputs: Path, tmp_path: Path) -> None:
     corpus = run(config_for(inputs, tmp_path / "out"))
-    for path, entry in corpus.shard_files():
+    for path, entry in ((file.path, file.entry) for file in shard_files(corpus)):
         assert shard_fault(path, entry) is None
         samples = list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False).decode())
         assert len(samples) == entry.chunks
@@ -234,7 +237,7 @@ def test_one_is_held_out_where_the_share_would_give_none(inputs: Path, tmp_path:
 
 def test_no_share_no_validation(inputs: Path, tmp_path: Path) -> None:
     corpus = run(config_for(inputs, tmp_path / "out", validation_share=0))
-    assert corpus.manifest.validation == {}
+    assert corpus.manifest.validation == corpus.manifest.test == {}
     assert (corpus.folder / "pairs" / "validation.jsonl").read_text() == ""
 
 
@@ -246,44 +249,6 @@ def test_a_given_tokenizer_is_taken_as_it_is(inputs: Path, tmp_path: Path) -> No
     assert second.manifest.train == first.manifest.train
 
 
-def test_a_finished_corpus_is_left_as_it_is(inputs: Path, tmp_path: Path) -> None:
-    config = config_for(inputs, tmp_path / "out")
-    times = {path: path.stat().st_mtime_ns for path in run(config).folder.rglob("*")}
-    said = io.StringIO()
-    prep(config, Console(file=said, width=200))
-    assert "is already prepared by this config" in said.getvalue()
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == times
-    with pytest.raises(ConfigError, match="made by another config"):
-        prep(config_for(inputs, tmp_path / "out", seed=5), Console(file=said))
-    (inputs / "code" / "new.py").write_text(prose(1))
-    with pytest.raises(ConfigError, match="made from other input files"):
-        prep(config, Console(file=said))
-
-
-def test_a_job_that_failed_leaves_no_corpus_and_the_next_one_is_right(inputs: Path, tmp_path: Path) -> None:
-    failed, whole = tmp_path / "failed", tmp_path / "whole"
-    with pytest.raises(TokenizerError):
-        run(config_for(inputs, failed, tokenizer={"type": "train", "vocab_size": 60_000}))
-    assert not failed.exists()
-    assert (tmp_path / "failed.partial").exists()
-    assert contents(run(config_for(inputs, failed))) == contents(run(config_for(inputs, whole)))
-    assert not (tmp_path / "failed.partial").exists()
-
-
-def test_a_job_that_was_killed_leaves_no_corpus_and_the_next_one_is_right(inputs: Path, tmp_path: Path) -> None:
-    config = config_for(inputs, tmp_path / "killed")
-    (tmp_path / "prep.yaml").write_text(dump(config))
-    job = subprocess.Popen([sys.executable, "-m", "pipeline.cli", "prep", str(tmp_path / "prep.yaml")])
-    while not (tmp_path / "killed.partial" / "scratch").exists():
-        assert job.poll() is None
-        time.sleep(0.001)
-    job.kill()
-    job.wait()
-    assert not (tmp_path / "killed").exists()
-    assert (tmp_path / "killed.partial").exists()
-    assert contents(run(config)) == contents(run(config_for(inputs, tmp_path / "whole")))
-
-
 @pytest.mark.parametrize(
     ("values", "kind", "sentence"),
     [
@@ -292,7 +257,7 @@ def test_a_job_that_was_killed_leaves_no_corpus_and_the_next_one_is_right(inputs
         (
             {"cleaning": {"min_characters": 10**6}},
             CorpusError,
-            r"source 'code' yields no document \(124 read; too_short",
+            r"source 'code' yields no document \(124 read; cleaning:too_short",
         ),
     ],
 )
@@ -307,17 +272,17 @@ def test_errors_are_sentences(
 
 def test_a_wrong_text_field_is_told_as_what_it_is(inputs: Path, tmp_path: Path) -> None:
     reader = {"type": "jsonl", "paths": [str(inputs / "web")], "text_field": "text"}
-    with pytest.raises(CorpusError, match=r"source 'web' yields no document .*no_text 153.*text_field"):
+    with pytest.raises(CorpusError, match=r"source 'web': 154 of 154 records are bad .*no_text 153.*fields"):
         run(config_for(inputs, tmp_path / "out", sources=[{"name": "web", "reader": reader}]))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [f"output={tmp_path / 'out'}", "sources.0.reader.suffixes=[enum.py]", "tokenizer.vocab_size=700"]
-    arguments = ["prep", str(RECIPES / "stdlib.yaml"), *overrides, "executor.workers=1", "validation_share=0.5"]
+    arguments = ["prep", str(RECIPES / "stdlib.yaml"), *overrides, "workers=1", "validation_share=0.5"]
     assert main([*arguments, "--dry-run"]) == 0
-    plan = capsys.readouterr().out
-    assert "vocab_size: 700" in plan
-    assert "# source stdlib: " in plan
+    said = capsys.readouterr()
+    assert "vocab_size: 700" in said.out
+    assert "stdlib" in said.err
     assert not (tmp_path / "out").exists()
     assert main(arguments) == 0
     table = capsys.readouterr().err
@@ -330,7 +295,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_command_in_a_process_of_its_own_with_two_workers(inputs: Path, tmp_path: Path) -> None:
-    words = [f"output={tmp_path / 'out'}", f"sources.0.reader.paths=[{inputs / 'code' / '*.py'}]", "executor.workers=2"]
+    words = [f"output={tmp_path / 'out'}", f"sources.0.reader.paths=[{inputs / 'code' / '*.py'}]", "workers=2"]
     words += [
         "tokenizer.vocab_size=320",
         "shards.chunk_tokens=64",
@@ -366,7 +331,7 @@ def test_real_novels_and_questions(tmp_path: Path) -> None:
         tokenizer={"type": "train", "vocab_size": 4096, "sample_bytes": 2_000_000},
         shards={"chunk_tokens": 65_536, "shard_tokens": 1_048_576},
         pairs={"enabled": False},
-        executor={"type": "local", "workers": 2},
+        workers=2,
     )
     corpus = run(config)
     lines = (data / "gsm8k" / "train.jsonl").read_text().splitlines()

@@ -48,6 +48,16 @@ def losses(run: Path) -> dict[int, float]:
     return {row["step"]: row["train/loss"] for row in rows(run / "metrics.jsonl") if "train/loss" in row}
 
 
+def figures(run: Path) -> dict[tuple[int, str], float]:
+    """All that `metrics.jsonl` says but for times; what was logged twice must be the same."""
+    result: dict[tuple[int, str], float] = {}
+    for row in rows(run / "metrics.jsonl"):
+        for key in row.keys() - {"step", "time"}:
+            if not key.startswith("perf/"):
+                assert result.setdefault((row["step"], key), row[key]) == row[key]
+    return result
+
+
 def ledger(run: Path, rank: int) -> dict[int, str]:
     """Digest per step; a step that was run twice must have the same one."""
     result: dict[int, str] = {}
@@ -109,8 +119,8 @@ def tuned(runs, corpus, tarmac, plain) -> Path:
 
 def test_killed_and_resumed_equals_uninterrupted_bit_by_bit(plain, killed):
     assert events(killed).count("resume") == 1
-    assert losses(killed) == losses(plain)
-    assert sorted(losses(plain)) == list(range(1, 13))
+    assert figures(killed) == figures(plain)
+    assert sorted(losses(plain)) == [3, 6, 9, 12]
     for rank in (0, 1):
         assert ledger(killed, rank) == ledger(plain, rank)
     assert ledger(plain, 0) != ledger(plain, 1)
@@ -118,7 +128,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_by_bit(plain, killed):
 
 def test_training_learns(plain):
     curve = losses(plain)
-    assert curve[12] < curve[1] - 0.5
+    assert curve[12] < curve[3] - 0.3
 
 
 def test_no_process_is_left(killed):
@@ -134,7 +144,7 @@ def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, ta
     assert job.wait(60) == 85
     assert events(runs / "asked")[-2:] == ["save", "end"]
     tarmac("launch", recipe, "--cluster", LOCAL)
-    assert losses(runs / "asked") == losses(plain)
+    assert figures(runs / "asked") == figures(plain)
 
 
 def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(runs, corpus, tarmac, killed, plain):
@@ -144,9 +154,12 @@ def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(runs, corpus, t
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     tarmac("verify", killed, status=1)
+    used = tarmac("generate", killed, "--max-new-tokens", "2")
+    assert "step-00000008 is used, a newer one is damaged: step-00000012: state/" in used.stderr
+    assert "(step 8)" in used.stdout
     tarmac("launch", runs / "killed.yaml", "--cluster", LOCAL)
     assert "other bytes" in (checkpoints / "step-00000012.corrupt" / "REASON.txt").read_text()
-    assert losses(killed) == losses(plain)
+    assert figures(killed) == figures(plain)
     tarmac("verify", killed)
 
 
@@ -155,8 +168,9 @@ def test_a_run_without_a_whole_checkpoint_does_not_start_over_in_silence(runs, t
     shutil.copytree(plain, broken)
     for commit in broken.glob("checkpoints/*/COMMIT.json"):
         commit.write_text("{}")
-    done = tarmac("train", runs / "plain.yaml", f"output={broken}", status=2)
-    assert "no checkpoint" in done.stderr
+    done = tarmac("launch", runs / "plain.yaml", "--cluster", LOCAL, f"output={broken}", status=2)
+    assert [line[:22] for line in done.stderr.splitlines() if "tarmac: " in line] == ["tarmac: no checkpoint "]
+    assert "ERROR" not in done.stdout + done.stderr
     assert losses(broken) == losses(plain)
 
 
@@ -216,6 +230,19 @@ def test_changed_config_is_refused_with_the_difference(runs, tarmac, plain):
     assert "seed was 1, is 2" in done.stderr
 
 
+def test_a_damaged_tokenizer_is_neither_resumed_from_nor_exported(runs, tarmac, plain):
+    damaged = runs / "damaged"
+    shutil.copytree(plain, damaged)
+    tokenizer = damaged / "tokenizer" / "tokenizer.model"
+    tokenizer.write_bytes(tokenizer.read_bytes().replace(b"return", b"retorn"))
+    sentence = f"tarmac: run {damaged} is damaged: tokenizer/tokenizer.model changed since the run started"
+    output = f"output={runs / 'export-damaged'}"
+    for words in (("train", runs / "plain.yaml", f"output={damaged}"), ("generate", damaged),
+                  ("export", "configs/export/huggingface.yaml", f"run={damaged}", output)):  # fmt: skip
+        assert sentence in tarmac(*words, status=2).stderr
+    assert "tokenizer/tokenizer.model changed" in "".join(tarmac("verify", damaged, status=1).stdout.split("\n"))
+
+
 def test_finetuned_model_is_evaluated_generated_and_exported(runs, corpus, tarmac, plain, tuned):
     config = {
         "stage": "evaluate", "output": str(runs / "evaluation.json"),
@@ -231,14 +258,17 @@ def test_finetuned_model_is_evaluated_generated_and_exported(runs, corpus, tarma
     tarmac("generate", tuned, "--chat", "--prompt", "def f():", "--max-new-tokens", "8")
     exported = runs / f"export-{tuned.name}"
     tarmac("export", "configs/export/huggingface.yaml", f"run={tuned}", f"output={exported}")
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
     assert (exported / "model.safetensors").is_file()
 
 
-def test_run_is_reported_and_explained(tarmac, plain):
+def test_run_is_reported_and_explained(tarmac, plain, tuned, monkeypatch):
     tarmac("report", plain)
     assert "</html>" in (plain / "report.html").read_text()
     table = tarmac("explain", plain, "--step", "5").stdout
     assert ".py#0" in table
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "pairs/train.jsonl:" in tarmac("explain", tuned, "--step", "3").stdout
 
 
 def test_wandb_is_offline_without_a_key_and_one_run_over_restarts(killed):

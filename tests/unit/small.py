@@ -20,6 +20,7 @@ from pipeline.corpus.writer import write_shard
 from pipeline.engine.checkpoint.commit import Commit, FileRecord, begin, commit
 from pipeline.engine.checkpoint.saving import STATE_FOLDER
 from pipeline.runtime.files import write_text
+from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer
 
@@ -147,5 +148,6 @@ def small_run(
     torch.save({"module": {f"model.{name}": tensor for name, tensor in model.state_dict().items()}}, path)
     content = path.read_bytes()
     record = FileRecord(str(path.relative_to(partial)), len(content), hashlib.sha256(content).hexdigest())
-    commit(partial, Commit(step, 1, {"tokenizer": tokenizer.fingerprint()}, (record,)))
+    state = {"tokenizer": tokenizer.fingerprint(), STATE_KEY: seal(folder)}
+    commit(partial, Commit(step, 1, state, (record,)))
     return folder

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.errors import CheckpointError
 from pipeline.runtime.files import sync_file, sync_folder, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COMMIT_NAME = "COMMIT.json"
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 
@@ -161,6 +161,16 @@ def committed_steps(checkpoints: Path) -> list[int]:
         return []
     names = (_STEP_FOLDER.fullmatch(path.name) for path in checkpoints.iterdir() if path.is_dir())
     return sorted(int(match[1]) for match in names if match)
+
+
+def newest_commit(checkpoints: Path) -> Commit | None:
+    """The newest commit that is whole itself, its files not looked at; None if there is none."""
+    for step in reversed(committed_steps(checkpoints)):
+        try:
+            return read_commit(checkpoints / step_name(step))
+        except CheckpointError:
+            continue
+    return None
 
 
 def set_aside(folder: Path, reason: str) -> Path:

@@ -17,12 +17,17 @@ from pipeline.engine.checkpoint.commit import (
 )
 from pipeline.engine.checkpoint.saving import STATE_FOLDER
 from pipeline.errors import CheckpointError
+from pipeline.runtime.logs import get_logger
+
+_log = get_logger("checkpoints")
 
 _OBJECTIVE_PREFIX = "model."
 
 
 def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, Commit]:
     """The checkpoint of a step, or the newest that verifies; all its files are verified, nothing is renamed.
+
+    That newer ones are damaged is logged.
 
     Raises:
         CheckpointError: There is none, or the one asked for is damaged.
@@ -40,8 +45,10 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
         except CheckpointError as error:
             found = [str(error)]
         if not found:
+            if reasons:
+                _log.warning("%s is used, a newer one is damaged: %s", folder, "; ".join(reasons))
             return folder, commit
-        reasons += found
+        reasons += [f"{folder.name}: {fault.removeprefix(f'{folder.name}: ')}" for fault in found]
     if reasons:
         raise CheckpointError(f"no checkpoint in {checkpoints} is whole: {'; '.join(reasons)}")
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")

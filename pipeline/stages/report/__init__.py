@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.errors import RunError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.page import render_page, write_page
 from pipeline.stages.report.collect import collect
-from pipeline.stages.report.page import render
+from pipeline.stages.report.page import page
 
 
 def write_report(run_folder: str | Path, output: str | Path | None = None) -> Path:
@@ -15,9 +14,5 @@ def write_report(run_folder: str | Path, output: str | Path | None = None) -> Pa
         RunError: The folder is not a run, or the page cannot be written.
     """
     path = Path(output) if output is not None else Path(run_folder) / "report.html"
-    page = render(collect(run_folder))
-    try:
-        write_text(path, page)
-    except OSError as error:
-        raise RunError(f"report {path} cannot be written ({error.strerror}); choose another --output") from error
+    write_page(path, render_page(page(collect(run_folder))))
     return path

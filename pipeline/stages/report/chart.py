@@ -24,7 +24,7 @@ def chart_data(report: RunReport) -> dict[str, Any]:
     charts = [
         {"id": "loss", "title": "Loss", "unit": "nats per token", "format": "fixed", "series": loss},
         _single("learning-rate", "Learning rate", "", "scientific", training, "train/learning_rate"),
-        _single("gradient-norm", "Gradient norm", "before clipping", "fixed", training, "train/gradient_norm"),
+        _norm(training),
         _single("throughput", "Throughput", "tokens per second", "si", training, "perf/tokens_per_second"),
         _single("mfu", "Model FLOPs utilisation", "share of peak", "percent", training, "perf/mfu"),
     ]
@@ -34,6 +34,12 @@ def chart_data(report: RunReport) -> dict[str, Any]:
 def _single(identifier: str, title: str, unit: str, form: str, rows: Sequence[Row], key: str) -> dict[str, Any]:
     series = [{"name": title.lower(), "style": "line", "points": points(rows, key)}]
     return {"id": identifier, "title": title, "unit": unit, "format": form, "series": series}
+
+
+def _norm(rows: Sequence[Row]) -> dict[str, Any]:
+    if any("train/update_norm" in row for row in rows):  # Muon at ZeRO 2
+        return _single("gradient-norm", "Update norm", "orthogonalised by Muon", "fixed", rows, "train/update_norm")
+    return _single("gradient-norm", "Gradient norm", "before clipping", "fixed", rows, "train/gradient_norm")
 
 
 def _marks(report: RunReport) -> list[dict[str, Any]]:

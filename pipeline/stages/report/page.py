@@ -1,17 +1,14 @@
 """The page: head with the key figures, charts, tables; styles and script are part of it."""
 
-from html import escape
-from importlib import resources
-from string import Template
-
+from pipeline.runtime.markup import NONE_YET, duration, moment, number, paragraph, section, short
+from pipeline.runtime.page import Page, template
 from pipeline.stages.report import tables
 from pipeline.stages.report.chart import chart_data, script_json
 from pipeline.stages.report.collect import RunReport
-from pipeline.stages.report.markup import NONE_YET, duration, facts, moment, number, paragraph, section, short
 
 
-def render(report: RunReport) -> str:
-    """The whole page as HTML text."""
+def page(report: RunReport) -> Page:
+    """What the page about a run shows."""
     parts = [
         _charts(report),
         tables.evaluations(report),
@@ -21,19 +18,15 @@ def render(report: RunReport) -> str:
         tables.samples(report),
         tables.settings(report),
     ]
-    return Template(_asset("report.html")).substitute(
-        title=escape(report.name),
-        state=escape(_state(report)),
-        figures=facts(key_figures(report), "figures"),
-        sections="\n".join(parts),
-        style=_asset("report.css"),
-        script=_asset("report.js") + (_asset("charts.js") if _has_metrics(report) else ""),
-        data=script_json(chart_data(report)),
+    return Page(
+        kind="run report",
+        title=report.name,
+        state=_state(report),
+        figures=key_figures(report),
+        sections=parts,
+        style=template("pipeline.stages", "charts.css"),
+        script=template("pipeline.stages", "charts.js") if _has_metrics(report) else "",
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("pipeline.stages") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _state(report: RunReport) -> str:
@@ -68,7 +61,10 @@ def key_figures(report: RunReport) -> list[tuple[str, str]]:
 
 
 def _charts(report: RunReport) -> str:
-    return section("charts", "Charts", _CHARTS if _has_metrics(report) else paragraph(NONE_YET))
+    if not _has_metrics(report):
+        return section("charts", "Charts", paragraph(NONE_YET))
+    data = f'<script type="application/json" id="data">{script_json(chart_data(report))}</script>'
+    return section("charts", "Charts", _CHARTS + data)
 
 
 def _has_metrics(report: RunReport) -> bool:

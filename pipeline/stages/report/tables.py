@@ -7,12 +7,11 @@ from typing import Any
 
 from pipeline.config.data import CorpusData
 from pipeline.corpus.manifest import Manifest, ShardEntry
-from pipeline.stages.report.collect import CorpusFacts, RunReport
-from pipeline.stages.report.history import Row, Session
-from pipeline.stages.report.markup import (
+from pipeline.runtime.markup import (
     NONE_YET,
     duration,
     facts,
+    fold,
     moment,
     number,
     paragraph,
@@ -21,6 +20,8 @@ from pipeline.stages.report.markup import (
     size,
     table,
 )
+from pipeline.stages.report.collect import CorpusFacts, RunReport
+from pipeline.stages.report.history import Row, Session
 
 MAX_SAMPLES = 40
 
@@ -178,8 +179,8 @@ def settings(report: RunReport) -> str:
     return section(
         "config",
         "Settings",
-        _fold("Resolved config", f"<pre><code>{escape(report.config_text)}</code></pre>")
-        + _fold(
+        fold("Resolved config", f"<pre><code>{escape(report.config_text)}</code></pre>")
+        + fold(
             "Machine and versions", facts([*pairs, *versions], "facts") if pairs or versions else paragraph(NONE_YET)
         ),
     )
@@ -187,7 +188,3 @@ def settings(report: RunReport) -> str:
 
 def _plain(value: Any) -> str:
     return short(value) if isinstance(value, int | float) and abs(value) >= 10_000 else str(value)
-
-
-def _fold(title: str, content: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"

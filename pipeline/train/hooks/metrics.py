@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,6 +17,18 @@ from pipeline.train.tracking.tracker import Tracker
 _log = get_logger("train")
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What the next row is made of, over all ranks; a checkpoint carries it, so that a resumed run logs the same."""
+
+    tokens_seen: int = 0
+    """Valid tokens up to the last row."""
+    loss_sum: float = 0.0
+    """Losses in nats since then."""
+    num_tokens: int = 0
+    """Valid tokens since then."""
+
+
 class MetricsHook:
     """Logs a row every so many steps. Nothing waits for the device in between."""
 
@@ -24,7 +37,7 @@ class MetricsHook:
         engine: Engine,
         tracker: Tracker,
         every: int,
-        tokens_seen: int,
+        totals: Totals,
         positions_per_step: int,
         utilisation: Callable[[float], float],
     ) -> None:
@@ -34,16 +47,17 @@ class MetricsHook:
             engine: For the gradient norm and the sum over ranks.
             tracker: Where rows go; only rank 0's is used.
             every: Steps between rows.
-            tokens_seen: Valid tokens before the first step of this session.
+            totals: What was gathered before the first step of this session.
             positions_per_step: Tokens that a step's sequences have room for; throughput counts them, padding included.
             utilisation: Model FLOPs utilisation at a number of tokens per second.
         """
         self._engine, self._tracker, self._every = engine, tracker, every
         self._utilisation = utilisation
-        self._tokens_seen, self._positions_per_step = tokens_seen, positions_per_step
-        self._reset()
+        self._positions_per_step = positions_per_step
+        self._reset(totals)
 
-    def _reset(self) -> None:
+    def _reset(self, totals: Totals) -> None:
+        self._totals = totals
         self._loss_sum: torch.Tensor | None = None
         self._tokens: torch.Tensor | None = None
         self._last: StepInfo | None = None
@@ -52,7 +66,8 @@ class MetricsHook:
 
     def __call__(self, info: StepInfo) -> None:
         """Add the step; log when it is time."""
-        self._loss_sum = info.loss_sum if self._loss_sum is None else self._loss_sum + info.loss_sum
+        loss_sum = info.loss_sum.double()  # in fp64 the sum is exact, wherever an interruption divides it
+        self._loss_sum = loss_sum if self._loss_sum is None else self._loss_sum + loss_sum
         self._tokens = info.num_tokens if self._tokens is None else self._tokens + info.num_tokens
         self._steps += 1
         self._last = info
@@ -60,37 +75,38 @@ class MetricsHook:
         if info.step % self._every == 0 or info.is_last:
             self.flush()
 
-    def tokens_seen(self) -> int:
-        """Valid tokens of all ranks so far; waits for the device."""
-        return self._tokens_seen + (0 if self._tokens is None else int(self._tokens))
+    def totals(self) -> Totals:
+        """What the next row is made of so far; all ranks call it, and wait for the device.
 
-    def require_finite(self) -> None:
-        """Raises DivergenceError, on all ranks, if a loss since the last row is not a number."""
-        if self._loss_sum is None or self._last is None:
-            return
-        if not math.isfinite(float(self._engine.group.sum(self._loss_sum.reshape(1)))):
+        Raises:
+            DivergenceError: A loss since the last row is not a number; on all ranks.
+        """
+        if self._loss_sum is None or self._tokens is None or self._last is None:
+            return self._totals
+        loss_sum = self._totals.loss_sum + float(self._engine.group.sum(self._loss_sum.reshape(1)))
+        if not math.isfinite(loss_sum):
             raise DivergenceError(
                 f"the loss is not finite at step {self._last.step}; lower optimizer.lr and give the same command to go"
                 " on from the last checkpoint, or look at the data with `tarmac explain`"
             )
+        return replace(self._totals, loss_sum=loss_sum, num_tokens=self._totals.num_tokens + int(self._tokens))
 
     def flush(self) -> None:
         """Write the row of the steps since the last one."""
         info = self._last
-        if self._loss_sum is None or self._tokens is None or info is None:
+        if info is None:
             return
         waited = time.perf_counter()
-        self.require_finite()
-        loss_sum = float(self._engine.group.sum(self._loss_sum.reshape(1)))
-        num_tokens = int(self._tokens)
+        totals = self.totals()
         self._seconds += time.perf_counter() - waited  # what the device still had to do
-        self._tokens_seen += num_tokens
+        tokens_seen = totals.tokens_seen + totals.num_tokens
         rate = self._steps * self._positions_per_step / self._seconds
+        norm = f"{self._engine.norm_name}_norm"
         row = {
-            "train/loss": loss_sum / max(1, num_tokens),
+            "train/loss": totals.loss_sum / max(1, totals.num_tokens),
             "train/learning_rate": self._engine.learning_rate(),
-            "train/gradient_norm": self._engine.gradient_norm(),
-            "train/tokens": float(self._tokens_seen),
+            f"train/{norm}": self._engine.norm(),
+            "train/tokens": float(tokens_seen),
             "perf/tokens_per_second": rate,
             "perf/mfu": self._utilisation(rate),
             "perf/step_seconds": self._seconds / self._steps,
@@ -99,8 +115,8 @@ class MetricsHook:
         if self._engine.group.ranks.is_main:
             self._tracker.log(info.step, row)
             _log.info(
-                "step %d  loss %.4f  lr %.2e  grad %.3f  %s tok/s  MFU %.1f %%",
-                info.step, row["train/loss"], row["train/learning_rate"], row["train/gradient_norm"],
+                "step %d  loss %.4f  lr %.2e  %s %.3f  %s tok/s  MFU %.1f %%",
+                info.step, row["train/loss"], row["train/learning_rate"], norm, row[f"train/{norm}"],
                 f"{rate:,.0f}", 100 * row["perf/mfu"],
             )  # fmt: skip
-        self._reset()
+        self._reset(Totals(tokens_seen))

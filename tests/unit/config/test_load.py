@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.load import apply_overrides, dump, load, parse_yaml, validate
-from pipeline.config.prep import PrepConfig
+from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.run import RunConfig
 from pipeline.config.stages import load_stage
 from pipeline.errors import ConfigError
@@ -56,6 +56,7 @@ def sentence(kind: Any, values: dict[str, Any], *overrides: str) -> str:
 @pytest.mark.parametrize(("text", "value"), [
     ("1e-3", 1e-3), ("6E-4", 6e-4), ("1e5", 1e5), ("-2.5e+2", -250.0), ("1.e-8", 1e-8), ("2_500e3", 2_500e3),
     ("3", 3), ("2_500", 2500), ("0.1", 0.1), ("e3", "e3"), ("1e", "1e"), ("'1e-3'", "1e-3"), ("v1e-3", "v1e-3"),
+    ("24:00:00", "24:00:00"), ("1-12:30:00", "1-12:30:00"),
     ("yes", True), ("null", None), ("", None), ("[1e-3, a]", [1e-3, "a"]), ("{a: 1e-3}", {"a": 1e-3}),
 ])  # fmt: skip
 def test_yaml_reads_exponents_as_numbers(text: str, value: object) -> None:
@@ -147,7 +148,7 @@ def test_an_override_that_fits_nothing_is_named(override: str, message: str) -> 
         ("data.sources=[]", "data.sources is empty; give at least 1"),
         ("model.num_heads=7", "model: hidden_size (64) must be a multiple of num_heads (7)"),
         ("model.num_key_value_heads=3", "num_heads (4) must be a multiple of num_key_value_heads (3)"),
-        ("duration.tokens=5", "duration needs exactly one of steps and tokens"),
+        ("duration.tokens=5", "duration: give exactly one of steps and tokens"),
         ("stage=finetune", "model.type (llama) must be checkpoint when stage is finetune"),
         ("adapter={type: lora}", "adapter.type (lora) needs model.type checkpoint"),
         ("engine.zero_stage=0", "precision (bf16) must be fp32 at zero_stage 0; or use zero_stage 1"),
@@ -196,3 +197,5 @@ def test_the_stage_key_decides(write: Write) -> None:
         load_stage(path, ["stage=trian"])
     with pytest.raises(ConfigError, match=r"stage is 'pretrain'; this command takes prep \(use `tarmac train "):
         load_stage(path, allowed=("prep",))
+    with pytest.raises(ConfigError, match=r"stage is missing, so this is no recipe; add one of prep, "):
+        load_stage(write("cluster: {type: local}"))

@@ -115,7 +115,7 @@ def test_what_is_too_long_is_left_out_and_counted(tmp_path: Path) -> None:
         ("{", "not a conversation of the form"),
         ("[]", "not a conversation of the form"),
         ('{"messages": 3}', "not a conversation of the form"),
-        ('{"messages": [{"role": "user"}]}', "not a conversation of the form .*'content'"),
+        ('{"messages": [{"role": "user"}]}', "not a conversation of the form .*: there is no key 'content'; mend it"),
         ('{"messages": [{"role": "user", "content": null}]}', "content is None, not text"),
         ('{"messages": [{"role": "assistant", "content": "\\ud800"}]}', "surrogates not allowed"),
         (

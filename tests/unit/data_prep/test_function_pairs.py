@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.pairs import Pair, function_pairs, write_pairs
+from data_prep.pairs import Pair, PairTask, function_pairs, write_pairs
+from data_prep.source_documents import SourceDocuments, hash_ranges
+from tests.unit.data_prep.reads import Given, write_reads
 
 SOURCE = '''
 class Thing:
@@ -103,3 +105,21 @@ def test_order_is_by_hash_not_by_input(tmp_path: Path) -> None:
         write_pairs(tmp_path / name, [{"train": order, "validation": []}], seed=0)
     assert (tmp_path / "one/train.jsonl").read_bytes() == (tmp_path / "two/train.jsonl").read_bytes()
     assert [question for question, _ in read(tmp_path / "one/train.jsonl")] != [pair.question for pair in pairs]
+
+
+def test_a_task_makes_pairs_of_its_range_each_in_the_split_of_its_document(tmp_path: Path) -> None:
+    def document(number: int, split: int, origin: str = "a.py", answer: str = "Short.") -> Given:
+        text = f'def f{number}():\n    """{answer}"""\n    return {number}\n'
+        return Given(split, number << 123, origin, number, text.encode())
+
+    documents = [document(number, split=number % 3) for number in range(9)]
+    documents += [document(9, 0, origin="a.txt"), document(10, 0, answer="x" * 21), document(11, 0, answer="x" * 20)]
+    write_reads(tmp_path / "reads", "code", documents)
+    source = SourceDocuments("code", "", "", (), 0, ("reads",), ())
+    whole = PairTask(source, *hash_ranges(1)[0], 20).run(tmp_path, tmp_path)
+    assert {split: [pair.question.split("(")[0] for pair in pairs] for split, pairs in whole.items()} == {
+        "train": ["def f0", "def f3", "def f6", "def f11"],
+        "validation": ["def f1", "def f4", "def f7"],
+    }
+    parts = [PairTask(source, first, last, 20).run(tmp_path, tmp_path) for first, last in hash_ranges(7)]
+    assert {split: [pair for part in parts for pair in part[split]] for split in whole} == whole

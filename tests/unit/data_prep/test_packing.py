@@ -1,8 +1,15 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from data_prep.shards import Encoded, pack, token_dtype
+from data_prep import shards
+from data_prep.document_runs import StoredDocument
+from data_prep.shards import Encoded, encode_documents, pack, token_dtype
 from pipeline.corpus.chunk import Chunk, DocumentRecord
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)
@@ -67,3 +74,37 @@ def test_a_chunk_is_closed_only_when_the_next_document_does_not_fit() -> None:
 
 def test_the_type_of_tokens_holds_every_id() -> None:
     assert (token_dtype(65_536), token_dtype(65_537)) == ("uint16", "uint32")
+
+
+def encode(documents: Sequence[StoredDocument]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """A token for each byte."""
+    tokens = np.frombuffer(b"".join(document.text for document in documents), dtype=np.uint8).astype(np.uint16)
+    return tokens, np.array([len(document.text) for document in documents], dtype=np.int64)
+
+
+@given(st.lists(st.binary(max_size=12), max_size=20), st.integers(0, 40))
+def test_each_document_has_its_tokens_and_one_eos_however_they_are_batched(
+    texts: list[bytes], batch_bytes: int
+) -> None:
+    documents = [StoredDocument(number, "file", number, text, b"") for number, text in enumerate(texts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_BATCH_BYTES", batch_bytes)
+        encoded = list(encode_documents(iter(documents), "web", encode, 999))
+    assert [tokens.tolist() for _, tokens in encoded] == [[*text, 999] for text in texts]
+    assert [record for record, _ in encoded] == [
+        DocumentRecord(f"{one.id('web'):032x}", "file", one.position, len(one.text)) for one in documents
+    ]
+    assert all(tokens.dtype == np.uint16 for _, tokens in encoded)
+
+
+def test_batches_hold_so_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_BATCH_BYTES", 100)
+    sizes: list[int] = []
+
+    def measured(documents: Sequence[StoredDocument]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        sizes.append(sum(len(document.text) for document in documents))
+        return encode(documents)
+
+    documents = (StoredDocument(number, "file", number, b"x" * 30, b"") for number in range(40))
+    assert len(list(encode_documents(documents, "web", measured, 0))) == 40
+    assert sizes == [120] * 10

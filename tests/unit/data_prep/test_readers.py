@@ -1,67 +1,25 @@
-import gzip
+"""Finding inputs, and plain text."""
+
 import os
 import sysconfig
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from data_prep.document import BrokenRecord, Document
-from data_prep.readers import find_files, read_file
-from pipeline.config.prep import JsonlReader, Reader, Source, StdlibReader, TextReader
+from data_prep.readers import find_files, hash_file, read_file
+from pipeline.config.prep.readers import Reader, StdlibReader
+from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
-
-LINES = b'{"text": "one"}\n\n{"text": 2}\nnot json\n["text"]\n{"text": "caf\xc3\xa9 \xff", "more": null}'
-
-
-def read_all(reader: Reader) -> list[Document | BrokenRecord]:
-    source = Source(name="here", reader=reader)
-    return [record for file in find_files(reader) for record in read_file(source, file)]
+from tests.unit.data_prep.read_records import MIB, flaws, make_reader, open_all, read_all, texts
 
 
-def compressed(name: str, content: bytes) -> bytes:
-    if name.endswith(".gz"):
-        return gzip.compress(content[:20]) + gzip.compress(content[20:])
-    if name.endswith(".zst"):
-        return zstandard.compress(content[:20]) + zstandard.compress(content[20:])
-    return content
+def text_reader(*paths: Path | str, **settings: str) -> Reader:
+    return make_reader("text", *paths, **settings)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json.gz"])
-def test_json_lines(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(compressed(name, LINES))
-    assert read_all(JsonlReader(type="jsonl", paths=(str(tmp_path),))) == [
-        Document("here", name, 0, "one"),
-        BrokenRecord("no_text"),
-        BrokenRecord("broken_record"),
-        BrokenRecord("no_text"),
-        Document("here", name, 5, "caf\u00e9 \ufffd"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
-def test_a_stream_cut_short_is_an_error_not_an_end(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(compressed(name, LINES * 50)[:-6])
-    with pytest.raises(CorpusError, match=f"input .*{name} is damaged or cut short"):
-        read_all(JsonlReader(type="jsonl", paths=(str(tmp_path),)))
-
-
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
-def test_what_is_not_compressed_is_an_error(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(LINES)
-    with pytest.raises(CorpusError, match="damaged"):
-        read_all(JsonlReader(type="jsonl", paths=(str(tmp_path),)))
-
-
-def test_an_empty_compressed_file_has_no_documents(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.zst").write_bytes(b"")
-    (tmp_path / "b.jsonl.zst").write_bytes(zstandard.compress(b""))
-    assert read_all(JsonlReader(type="jsonl", paths=(str(tmp_path),))) == []
-
-
-def test_deep_json_is_a_broken_record(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("[" * 200_000)
-    assert read_all(JsonlReader(type="jsonl", paths=(str(tmp_path),))) == [BrokenRecord("broken_record")]
+def origins(reader: Reader) -> list[str]:
+    return [file.origin for file in find_files(reader)]
 
 
 def test_text_files_of_a_folder(tmp_path: Path) -> None:
@@ -69,58 +27,137 @@ def test_text_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "sub" / "b.txt").write_bytes(b"\xef\xbb\xbfwith a mark")
     (tmp_path / "a.txt").write_bytes(b"broken \xff byte")
     (tmp_path / "c.md").write_text("not asked for")
-    assert read_all(TextReader(type="text", paths=(str(tmp_path),))) == [
+    assert read_all(text_reader(tmp_path)) == [
         Document("here", "a.txt", 0, "broken \ufffd byte"),
         Document("here", "sub/b.txt", 0, "with a mark"),
     ]
+
+
+def test_paragraphs(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\n\none\ntwo\r\n\r\n \t\n\nthree\n\nlast")
+    assert read_all(text_reader(tmp_path, document="paragraph")) == [
+        Document("here", "a.txt", position, text) for position, text in enumerate(["one\ntwo", "three", "last"])
+    ]
+
+
+@pytest.fixture
+def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("lines", "text"):
+        monkeypatch.setattr(f"data_prep.readers.{module}.MAX_RECORD_BYTES", MIB)
+
+
+@pytest.mark.usefixtures("small_bound")
+def test_a_paragraph_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
+    line = b"x" * 99 + b"\n"
+    (tmp_path / "a.txt").write_bytes(b"first\n\n" + line * (3 * MIB // 100) + b"\nlast\n\n" + b"y" * (3 * MIB))
+    found = read_all(text_reader(tmp_path, document="paragraph"))
+    assert texts(found) == ["first", "last"]
+    assert flaws(found) == [(1, "too_long"), (3, "too_long")]
+
+
+@pytest.mark.usefixtures("small_bound")
+def test_a_file_that_is_too_long_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"x" * (MIB + 1))
+    (tmp_path / "b.txt").write_bytes(b"x" * MIB)
+    broken, document = read_all(text_reader(tmp_path))
+    assert isinstance(broken, BrokenRecord)
+    assert broken.reason == "too_long"
+    assert "document: paragraph" in broken.detail
+    assert isinstance(document, Document)
 
 
 def test_files_folders_and_globs_give_each_file_once_with_distinct_origins(tmp_path: Path) -> None:
     for name in ("one/x.txt", "two/x.txt", "two/y.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    paths = (
-        str(tmp_path / "one"),
-        str(tmp_path / "one" / "x.txt"),
-        str(tmp_path / "*" / "y.md"),
-        str(tmp_path / "two"),
-    )
-    origins = [file.origin for file in find_files(TextReader(type="text", paths=paths))]
-    assert origins == ["one/x.txt", "two/x.txt", "two/y.md"]
+    reader = text_reader(tmp_path / "one", tmp_path / "one" / "x.txt", tmp_path / "*" / "y.md", tmp_path / "two")
+    assert origins(reader) == ["one/x.txt", "two/x.txt", "two/y.md"]
+
+
+def test_globs_reach_into_folders(tmp_path: Path) -> None:
+    for name in ("a/b/x.txt", "a/c/d/x.txt", "a/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert origins(text_reader(tmp_path / "a" / "**" / "*.txt")) == ["b/x.txt", "c/d/x.txt", "x.txt"]
+    assert origins(text_reader(tmp_path / "a" / "[bc]" / "x.txt")) == ["b/x.txt"]
 
 
 def test_another_file_in_a_folder_changes_no_origin(tmp_path: Path) -> None:
-    reader = TextReader(type="text", paths=(str(tmp_path),))
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("a")
-    assert [file.origin for file in find_files(reader)] == ["sub/a.txt"]
+    assert origins(text_reader(tmp_path)) == ["sub/a.txt"]
     (tmp_path / "b.txt").write_text("b")
-    assert [file.origin for file in find_files(reader)] == ["b.txt", "sub/a.txt"]
+    assert origins(text_reader(tmp_path)) == ["b.txt", "sub/a.txt"]
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("coffee")
-    assert read_all(TextReader(type="text", paths=(str(tmp_path),))) == [Document("here", "caf\\xe9.txt", 0, "coffee")]
+    assert read_all(text_reader(tmp_path)) == [Document("here", "caf\\xe9.txt", 0, "coffee")]
+
+
+def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "c.txt").symlink_to(tmp_path / "nowhere")
+    assert origins(text_reader(tmp_path)) == origins(text_reader(tmp_path / "*")) == ["a.txt", "b.txt"]
+
+
+def test_size_and_version_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(7, 1234567890123456789))
+    for reader in (text_reader(tmp_path), text_reader(path), text_reader(tmp_path / "*.gz")):
+        (file,) = find_files(reader)
+        assert (file.path, file.bytes, file.text_bytes) == (str(path), 5, 20)
+        assert file.version == "1234567890123456789"
 
 
 @pytest.mark.parametrize("path", ["nowhere", "empty", "*.nothing"])
 def test_a_path_without_files_is_named(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"paths: '.*' matches no file \(\*\.txt\)"):
-        find_files(TextReader(type="text", paths=(str(tmp_path / path),)))
+        find_files(text_reader(tmp_path / path))
+
+
+def test_one_path_of_several_without_files_is_named_though_others_have_some(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(ConfigError, match="nowhere"):
+        find_files(text_reader(tmp_path, tmp_path / "nowhere"))
+
+
+def test_a_file_that_goes_away_before_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (reading,) = open_all(text_reader(tmp_path))
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(CorpusError, match=r"input .*a\.txt cannot be read: No such file"):
+        list(reading)
+    with pytest.raises(CorpusError, match="cannot be read"):
+        hash_file(reading.file)
+
+
+def test_the_hash_is_that_of_the_stored_bytes_and_there_only_once_all_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(os.urandom(3 * MIB) + b"\n\none\n\ntwo")
+    (reading,) = open_all(text_reader(tmp_path, document="paragraph"))
+    records = iter(reading)
+    next(records)
+    assert reading.content_hash is None
+    list(records)
+    assert reading.content_hash == hash_file(reading.file)
+    assert len(reading.content_hash) == 32
 
 
 def test_the_standard_library() -> None:
-    files = find_files(StdlibReader(type="stdlib"))
-    origins = [file.origin for file in files]
-    assert {"ast.py", "json/decoder.py"} <= set(origins)
-    assert origins == sorted(origins)
-    assert not any({"site-packages", "dist-packages", "__pycache__"} & set(origin.split("/")) for origin in origins)
-    assert not any(origin.startswith(("/", "..")) for origin in origins)
-    ast_file = files[origins.index("ast.py")]
-    source = Source(name="stdlib", reader=StdlibReader(type="stdlib"))
+    reader = StdlibReader(type="stdlib")
+    files = find_files(reader)
+    names = [file.origin for file in files]
+    assert {"ast.py", "json/decoder.py"} <= set(names)
+    assert names == sorted(names)
+    assert not any({"site-packages", "dist-packages", "__pycache__"} & set(name.split("/")) for name in names)
+    assert not any(name.startswith(("/", "..")) for name in names)
+    ast_file = files[names.index("ast.py")]
     expected = Path(sysconfig.get_paths()["stdlib"], "ast.py").read_text(encoding="utf-8")
-    assert list(read_file(source, ast_file)) == [Document("stdlib", "ast.py", 0, expected)]
+    reading = read_file(Source(name="stdlib", reader=reader), ast_file)
+    assert list(reading) == [Document("stdlib", "ast.py", 0, expected)]
 
 
 def test_suffixes_that_no_file_has() -> None:

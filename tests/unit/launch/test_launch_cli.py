@@ -1,12 +1,18 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launch.cli import add_launch
 from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
 from pipeline.config.load import load
-from pipeline.errors import ConfigError, RunError
+from pipeline.config.run import RunConfig
+from pipeline.errors import ConfigError, RunError, TarmacError
 from pipeline.runtime.arguments import ArgumentParser
+from pipeline.stages.check import check_inputs
+from pipeline.stages.plan import print_memory
+from pipeline.stages.run_folder import make_run_folder, open_run
+from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 
 CLUSTERS = Path(__file__).parents[3] / "configs" / "cluster"
 
@@ -20,8 +26,27 @@ def recipe(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.fixture
+def pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe in the working folder, with its corpus and a run that was made by it."""
+    monkeypatch.chdir(tmp_path)
+    small_corpus(tmp_path / "corpus", small_tokenizer(tmp_path / "tokenizer"), small_texts(5), small_texts(3))
+    config = {
+        "stage": "pretrain", "output": "run", "model": LLAMA,
+        "data": {"type": "corpus", "sources": [{"corpus": "corpus", "source": "small"}], "sequence_length": 32},
+        "batch": {"global_size": 2, "micro_size": 1}, "duration": {"steps": 3},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+    }  # fmt: skip
+    Path("pretrain.yaml").write_text(yaml.safe_dump(config))
+    recipe = load(RunConfig, "pretrain.yaml")
+    make_run_folder(recipe)
+    open_run(recipe)
+    return "pretrain.yaml"
+
+
 def tarmac(*words: str) -> int:
     parser = ArgumentParser(prog="tarmac")
+    parser.set_defaults(check=check_inputs, show_memory=print_memory)
     add_launch(parser.add_subparsers(required=True))
     arguments = parser.parse_args(words)
     return int(arguments.run(arguments))
@@ -95,5 +120,43 @@ def test_a_refusal_of_sbatch_is_passed_on(recipe: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     install_sbatch(tmp_path, 'cat > /dev/null; echo "sbatch: error: invalid\n partition" >&2; exit 1')
-    with pytest.raises(RunError, match=r"^sbatch refused the job: sbatch: error: invalid partition$"):
+    said = r"^sbatch refused the job \(sbatch: error: invalid; partition\); mend the cluster file, --dry-run shows"
+    with pytest.raises(RunError, match=said):
         tarmac("launch", recipe, "--cluster", cluster("slurm"))
+
+
+@pytest.mark.parametrize("where", ["local", "slurm"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.sources.0.corpus=nowhere", "nowhere has no manifest.json"),
+        ("data.sources.0.source=web", "source 'web' is not in the corpus; it has small"),
+        ("tokenizer=nowhere", "tokenizer nowhere"),
+        ("model={type: checkpoint, run: nowhere}", "run nowhere does not exist"),
+        ("output=pretrain.yaml", "output pretrain.yaml is a file; choose another folder"),
+        ("seed=7", "seed was 0, is 7"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_starts(
+    pretraining: str, where: str, change: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # no sbatch that could take it, no launcher that could start it
+    with pytest.raises(TarmacError, match=message):
+        tarmac("launch", pretraining, "--cluster", cluster(where), change)
+
+
+def test_dry_run_tells_the_memory_of_each_rank(pretraining: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tarmac("launch", pretraining, "--cluster", cluster("slurm"), "--dry-run") == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("#!/bin/bash")
+    assert "16 ranks" in printed.err
+    assert "assumed" not in printed.err
+    assert tarmac("launch", pretraining, "--cluster", cluster("slurm"), "--dry-run", "data.sources.0.corpus=soon") == 0
+    assert "a vocabulary of 32,768 is assumed" in capsys.readouterr().err
+
+
+def test_recipes_and_cluster_files_are_told_apart(recipe: str) -> None:
+    with pytest.raises(ConfigError, match=r"export\.yaml is a recipe of stage export, no cluster file"):
+        tarmac("launch", recipe, "--cluster", recipe)
+    with pytest.raises(ConfigError, match=r"local\.yaml: stage is missing, so this is no recipe"):
+        tarmac("launch", cluster("local"), "--cluster", cluster("local"))

@@ -14,7 +14,7 @@ import pytest
 
 from launch.machine import free_port
 from launch.plan import Job, Machine, plan_local
-from launch.processes import POLL_SECONDS, JobProcess
+from launch.processes import POLL_SECONDS, JobProcess, killing_signal
 from pipeline.config.cluster import LocalCluster
 from pipeline.errors import RunError
 
@@ -155,6 +155,11 @@ def test_a_second_interrupt_kills_a_process_that_ignores_the_first() -> None:
     for seconds in (1.5, 2.5):
         threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
     assert run_python(code) == 137
+
+
+@pytest.mark.parametrize(("status", "signum"), [(247, signal.SIGKILL), (245, signal.SIGSEGV), (85, None), (0, None)])
+def test_the_signal_that_killed_a_rank_is_known(status: int, signum: signal.Signals | None) -> None:
+    assert killing_signal(status) == signum
 
 
 def test_a_missing_program_is_one_sentence() -> None:

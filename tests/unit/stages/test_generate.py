@@ -65,6 +65,13 @@ def test_samples_are_printed_kept_and_repeatable_alone(run: Path) -> None:
     assert generate(run, "def step", Sampling(12, seed=6), console=screen()) == texts[2:]
 
 
+def test_a_chat_with_a_run_that_never_learned_one_is_told(run: Path) -> None:
+    console = screen()
+    generate(run, "def step", Sampling(2), chat=True, console=console)
+    assert "never learned conversations; leave --chat out" in console.file.getvalue()
+    assert "continuation (step 3)" in console.file.getvalue()
+
+
 def test_the_continuation_is_the_models(run: Path, tokenizer: Tokenizer) -> None:
     model = load_trained(run, dtype="fp32").model
     ids = list(generate_ids(model, tokenizer.encode("def "), temperature=0, max_new_tokens=15, eos_id=tokenizer.eos_id))

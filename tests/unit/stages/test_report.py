@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +10,8 @@ from pipeline.errors import RunError
 from pipeline.stages.report import write_report
 from pipeline.stages.report.collect import collect
 from pipeline.stages.report.page import key_figures
+from tests.unit.html_page import HtmlPage
 from tests.unit.stages.run_story import start_run, tell_run
-
-
-class Page(HTMLParser):
-    """The elements of a page with their text, and whether tags are balanced."""
-
-    VOID = ("meta", "link", "img", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def text(self) -> str:
-        return " ".join(data for tag, data in self.texts if tag not in ("script", "style"))
 
 
 @pytest.fixture(scope="module")
@@ -51,29 +21,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run: Path) -> Page:
+def page(run: Path) -> HtmlPage:
     path = write_report(run)
     assert path == run / "report.html"
-    return Page(path.read_text(encoding="utf-8"))
+    return HtmlPage.read(path)
 
 
-def data(page: Page) -> dict[str, Any]:
+def data(page: HtmlPage) -> dict[str, Any]:
     (found,) = [text for tag, text in page.texts if tag == "script" and text.startswith("{")]
     return json.loads(found)
 
 
-def test_the_page_is_whole_and_needs_no_network(page: Page) -> None:
+def test_the_page_is_whole_and_needs_no_network(page: HtmlPage) -> None:
     assert page.open == []
-    for tag, attributes in page.tags:
-        assert tag not in ("img", "iframe", "object"), f"{tag} is from a sample"
-        assert "src" not in attributes
-        assert (attributes.get("href") or "data:").startswith("data:")
-    styles = " ".join(text for tag, text in page.texts if tag == "style")
-    assert "url(" not in styles
-    assert "@import" not in styles
+    assert page.needs_no_network()
 
 
-def test_a_hostile_sample_stays_text(page: Page) -> None:
+def test_a_hostile_sample_stays_text(page: HtmlPage) -> None:
     assert "<script>alert(1)</script>" in [text for tag, text in page.texts if tag == "b"]
     assert "</pre></script><img src=x onerror=alert(2)>" in page.text()
     assert [text for tag, text in page.texts if tag == "script" and "alert" in text] == []
@@ -84,7 +48,7 @@ def test_hostile_names_and_sets_stay_text(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, hostile)
     row = {"step": 600, "time": 1.0, "set": "</script><b onclick=x>", "loss": 1.0, "perplexity": 2.7, "tokens": 3}
     (hostile / "evaluations.jsonl").write_text(json.dumps({**row, "bits_per_byte": 1.0, "unigram_loss": None}))
-    page = Page(write_report(hostile).read_text(encoding="utf-8"))
+    page = HtmlPage.read(write_report(hostile))
     assert page.open == []
     assert "<script>x" in [text for tag, text in page.texts if tag == "h1"]
     assert "evaluated on </script><b onclick=x>" in [mark["text"] for mark in data(page)["marks"]]
@@ -101,7 +65,7 @@ def test_key_figures(run: Path) -> None:
     assert float(figures["training loss"]) == pytest.approx(2.1 + 0.9 * 2.71828**-2, abs=0.07)
 
 
-def test_charts_hold_each_step_once_and_marks(page: Page) -> None:
+def test_charts_hold_each_step_once_and_marks(page: HtmlPage) -> None:
     values = data(page)
     charts = {chart["id"]: chart for chart in values["charts"]}
     assert list(charts) == ["loss", "learning-rate", "gradient-norm", "throughput", "mfu"]
@@ -112,7 +76,7 @@ def test_charts_hold_each_step_once_and_marks(page: Page) -> None:
     assert kinds == [("save", step) for step in range(100, 601, 100)] + [("resume", 300)] + 2 * [("evaluation", 600)]
 
 
-def test_sections_tell_the_history(page: Page) -> None:
+def test_sections_tell_the_history(page: HtmlPage) -> None:
     text = page.text()
     for expected in ("stdlib", "75.0%", "160 duplicate, 34 short", "2 → 4", "a kill or a crash", "0.384", "1,904"):
         assert expected in text, expected
@@ -124,7 +88,7 @@ def test_sections_tell_the_history(page: Page) -> None:
 def test_a_run_that_has_not_begun_says_none_yet(tmp_path: Path) -> None:
     folder = start_run(tmp_path / "runs" / "new", tmp_path / "nothing")
     (folder / "environment.json").unlink()
-    page = Page(write_report(folder, tmp_path / "elsewhere.html").read_text(encoding="utf-8"))
+    page = HtmlPage.read(write_report(folder, tmp_path / "elsewhere.html"))
     assert (
         page.text().count("None yet.") == 7
     )  # charts, two tables of evaluations, checkpoints, restarts, samples, machine

@@ -2,13 +2,11 @@ import json
 import math
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.stages.report.chart import points, script_json, thin
 from pipeline.stages.report.history import sessions, standing_rows
-from pipeline.stages.report.markup import duration, short, size, table
 
 
 def row(step: int, time: float, loss: float | None = 1.0) -> dict[str, Any]:
@@ -81,29 +79,3 @@ def test_json_in_a_script_can_neither_close_it_nor_change(plain: str, hostile: s
     text = script_json({"a": plain, "b": hostile})
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"a": plain, "b": hostile}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0"), (999, "999"), (52_345, "52.3 k"), (999_900, "1000 k"), (7e9, "7 G")]
-)
-def test_short(value: float | None, text: str) -> None:
-    assert short(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(0, "0 B"), (999, "999 B"), (31_400_000, "31.4 MB"), (999_600, "1 MB")])
-def test_size(value: float, text: str) -> None:
-    assert size(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.114, "0.114 s"), (59.7, "59.7 s"), (61, "1 min 1 s"), (7322, "2 h 2 min"), (200_000, "2 d 7 h")],
-)
-def test_duration(value: float, text: str) -> None:
-    assert duration(value) == text
-
-
-def test_number_columns_are_told_from_text() -> None:
-    markup = table("t", ("a", "b"), [("1,234", "x"), ("–", "2"), ("3.1 MB", "2025-01-01")])
-    assert markup.count('class="number"') == 4
-    assert "&lt;i&gt;" in table("t", ("a",), [("<i>",)])

@@ -11,8 +11,7 @@
 #SBATCH --output='runs/slurm logs/%x-%j.log'
 #SBATCH --no-requeue
 
-# One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with 85;
-# given again, the same job goes on from its checkpoint.
+# One task of one process. It knows no early stop: USR1 and TERM end it.
 
 
 export OMP_NUM_THREADS=24

@@ -10,8 +10,7 @@
 #SBATCH --output='runs/slurm logs/%x-%j.log'
 #SBATCH --requeue
 
-# One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with 85;
-# given again, the same job goes on from its checkpoint.
+# One task of one process. It knows no early stop: USR1 and TERM end it.
 
 module load cuda/12
 source .venv/bin/activate

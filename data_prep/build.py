@@ -1,0 +1,164 @@
+"""From inputs to shards, phase by phase. What is finished already is not done again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_prep.dedup.exact import Kept
+from data_prep.dedup.near import NearDuplicates, find_near_duplicates
+from data_prep.dedup.phase import deduplicate, source_reads
+from data_prep.demands import require_documents, require_good_records
+from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.pairs import PairTask
+from data_prep.plan import SourcePlan, read_tasks
+from data_prep.shards import ShardTask
+from data_prep.source_documents import SourceDocuments, hash_ranges
+from data_prep.split import SplitShares, moved_documents
+from data_prep.tasks.runner import Runner
+from data_prep.tasks.store import Done
+from data_prep.tasks.task import Task
+from data_prep.tokenizing import GivenTokenizerTask, MeasureTask, SampledSource, TrainTokenizerTask
+from pipeline.config.prep.recipe import PrepConfig
+from pipeline.config.prep.tokenizer import GivenTokenizer
+from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split
+from pipeline.tokenizer.load import load_tokenizer
+
+_PAIR_BYTES = 4 * 2**20
+"""About how much text one task makes pairs from."""
+
+
+@dataclass(frozen=True)
+class BuiltSource:
+    """One source, from its inputs to its shards."""
+
+    plan: SourcePlan
+    """Its inputs."""
+    reads: list[Done]
+    """What its reading tasks left."""
+    kept: Kept
+    """What deduplication left."""
+    documents: SourceDocuments
+    """What goes into shards."""
+    shards: dict[Split, list[Done]]
+    """What its shard tasks left, those of empty ranges too; nothing if the corpus had its shards before."""
+    pairs: list[Done]
+    """What its pair tasks left."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything that goes into a corpus."""
+
+    sources: list[BuiltSource]
+    """In the order of the config."""
+    tokenizer: Done
+    """The tokenizer's task."""
+    tokenizer_sources: tuple[str, ...]
+    """On whose text the tokenizer was trained: sources appended later have no part in it."""
+    near: NearDuplicates
+    """Near-duplicates."""
+
+
+class Builder:
+    """Runs the phases of one config."""
+
+    def __init__(self, config: PrepConfig, runner: Runner, existing: Manifest | None, tokenizer: str | None) -> None:
+        """Set up.
+
+        Args:
+            config: What to build.
+            runner: Runs the tasks.
+            existing: A corpus that already has the shards of some sources.
+            tokenizer: Folder of the tokenizer to use in place of the config's.
+        """
+        self._config, self._runner, self._frozen = config, runner, tokenizer
+        self._made = frozenset(existing.statistics["sources"]) if existing else frozenset[str]()
+        self._sampled = tuple(existing.statistics["tokenizer_sources"]) if existing else None
+
+    def build(self, plans: Sequence[SourcePlan]) -> Built:
+        """Read, deduplicate, make the tokenizer, write the shards that no existing corpus has.
+
+        Raises:
+            CorpusError: A source has too many bad records or yields no document, or there is no room on the disk.
+            TokenizerError: The tokenizer cannot be loaded or trained.
+        """
+        reads = [self._runner.run(read_tasks(self._config, plan), without=(DOCUMENTS_NAME,)) for plan in plans]
+        for plan, done in zip(plans, reads, strict=True):
+            require_good_records(plan.source, done)
+        near, kept, documents = self._deduplicate(plans, reads)
+        tokenizer = self._tokenizer(plans, documents)
+        shards = [self._shards(plan, source, tokenizer) for plan, source in zip(plans, documents, strict=True)]
+        pairs = [self._pairs(plan, source) for plan, source in zip(plans, documents, strict=True)]
+        rows = zip(plans, reads, kept, documents, shards, pairs, strict=True)
+        return Built([BuiltSource(*row) for row in rows], tokenizer, self._sampled or self._names(plans), near)
+
+    def _names(self, plans: Sequence[SourcePlan]) -> tuple[str, ...]:
+        return tuple(plan.source.name for plan in plans)
+
+    def _deduplicate(
+        self, plans: Sequence[SourcePlan], reads: Sequence[list[Done]]
+    ) -> tuple[NearDuplicates, list[Kept], list[SourceDocuments]]:
+        config = self._config
+        sources = [source_reads(plan.source.name, done) for plan, done in zip(plans, reads, strict=True)]
+        num_documents = sum(one.result.kept for done in reads for one in done)
+        near = NearDuplicates()
+        if config.dedup.minhash:
+            near = find_near_duplicates(sources, num_documents * config.dedup.minhash.bands, self._runner)
+        found = deduplicate(sources, num_documents, config.dedup.exact, near, self._runner)
+        shares = SplitShares(config.validation_share, config.test_share)
+        kept, documents = [], []
+        for plan, done, source in zip(plans, reads, sources, strict=True):
+            left, gone = found[source.name]
+            require_documents(plan.source.name, done, left)
+            moved = tuple(moved_documents(shares, left.extremes).items())
+            digest = f"{left.exact + left.near} {left.gone_digest:016x}"
+            kept.append(left)
+            documents.append(
+                SourceDocuments(source.name, source.digest, digest, moved, left.text_bytes, source.folders, gone)
+            )
+        return near, kept, documents
+
+    def _run_on_documents(self, plans: Sequence[SourcePlan], tasks: Sequence[Task]) -> list[Done]:
+        """Run tasks that open documents: where a source's were deleted, it is read again first."""
+        if self._runner.has_unfinished(tasks):
+            for plan in plans:
+                self._runner.run(read_tasks(self._config, plan))
+        return self._runner.run(tasks)
+
+    def _tokenizer(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> Done:
+        config = self._config.tokenizer
+        path = self._frozen or (config.path if isinstance(config, GivenTokenizer) else None)
+        if path is not None:
+            return self._runner.run([GivenTokenizerTask(load_tokenizer(path).fingerprint(), path)])[0]
+        assert not isinstance(config, GivenTokenizer)
+        sampled = self._sampled or self._names(plans)
+        documents = [source for source in documents if source.name in sampled]
+        total = sum(source.text_bytes for source in documents)
+        budget = min(config.sample_bytes, total)
+        samples = tuple(SampledSource(source, budget * source.text_bytes // total) for source in documents)
+        return self._run_on_documents(plans, [TrainTokenizerTask(config, samples)])[0]
+
+    def _shards(self, plan: SourcePlan, source: SourceDocuments, tokenizer: Done) -> dict[Split, list[Done]]:
+        if plan.source.name in self._made:
+            return {}
+        config, fingerprint = self._config, tokenizer.result
+        measured = self._run_on_documents([plan], [MeasureTask(source, fingerprint, tokenizer.folder)])[0].result
+        shards = source.text_bytes / measured / config.shards.shard_tokens
+        shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
+        tasks = {
+            split: [
+                ShardTask(source, split, number, first, last, config.shards.chunk_tokens, fingerprint,
+                          config.tokenizer.encoder, tokenizer.folder)
+                for number, (first, last) in enumerate(hash_ranges(max(1, round(shards * shares[split]))))
+            ]
+            for split in SPLIT_FOLDERS
+            if split != "test" or config.test_share
+        }  # fmt: skip
+        done = iter(self._run_on_documents([plan], [task for group in tasks.values() for task in group]))
+        return {split: [next(done) for _ in group] for split, group in tasks.items()}
+
+    def _pairs(self, plan: SourcePlan, source: SourceDocuments) -> list[Done]:
+        if not self._config.pairs.enabled:
+            return []
+        longest = self._config.pairs.max_answer_characters
+        ranges = hash_ranges(max(1, source.text_bytes // _PAIR_BYTES))
+        return self._run_on_documents([plan], [PairTask(source, first, last, longest) for first, last in ranges])

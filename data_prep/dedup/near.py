@@ -1,0 +1,180 @@
+"""Near-duplicates, source by source: which documents go because a nearly equal one stays."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from data_prep.dedup.components import budget_for, connect, decide, move_edges
+from data_prep.dedup.edges import EdgeWriter
+from data_prep.dedup.exact import SourceReads
+from data_prep.dedup.links import links
+from data_prep.dedup.stars import Star
+from data_prep.document_runs import write_array
+from data_prep.rows import BANDS, GONE, GONE_ROW, NODES, read_rows, sorted_rows
+from data_prep.source_documents import hash_ranges
+from data_prep.tasks.runner import Runner
+from data_prep.tasks.store import Done
+from data_prep.tasks.task import Task
+
+_RANGE_ROWS = 1 << 22
+"""Band hashes in a range, about; their rows are held in memory."""
+_MEMORY_BYTES = 400 * 2**20
+"""For the edges that one task holds."""
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Documents that go."""
+
+    digest: str = ""
+    """Checksum over them."""
+    folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Source -> folders with their rows, relative to the work folder."""
+    clusters: Mapping[int, int] = field(default_factory=dict)
+    """Documents in a cluster -> clusters of that size."""
+
+
+@dataclass(frozen=True)
+class LinkTask(Task):
+    """One range of band hashes of a source."""
+
+    phase: ClassVar[str] = "links"
+    result_type: ClassVar[Any] = int
+
+    source: SourceReads
+    """The source."""
+    earlier: tuple[SourceReads, ...]
+    """The sources before it."""
+    first: int
+    """First of the range."""
+    last: int
+    """Last of it."""
+
+    def run(self, work: Path, folder: Path) -> int:
+        """Write edges between documents that share a band, and return how many."""
+        rows = read_rows((work / name for name in self.source.folders), BANDS, self.first, self.last)
+        folders = (work / name for source in self.earlier for name in source.folders)
+        edges = links(rows, np.unique(read_rows(folders, BANDS, self.first, self.last)["hash"]))
+        with EdgeWriter(folder, len(edges) or 1) as writer:
+            writer.add(edges)
+        return len(edges)
+
+
+@dataclass(frozen=True)
+class StarTask(Task):
+    """One step towards connected components, on one range of nodes."""
+
+    phase: ClassVar[str] = "clusters"
+    result_type: ClassVar[Any] = bool
+
+    star: Star
+    """Which step."""
+    edges: str
+    """Checksum over the edges it starts from."""
+    first: int
+    """First of the range of nodes."""
+    last: int
+    """Last of it."""
+    max_edges: int
+    """Edges that are held at a time."""
+    inputs: tuple[str, ...] = field(compare=False)
+    """Folders with the edges, relative to the work folder."""
+
+    def run(self, work: Path, folder: Path) -> bool:
+        """Write the moved edges and say whether any moved."""
+        inputs = [work / name for name in self.inputs]
+        return move_edges(self.star, inputs, self.first, self.last, folder, self.max_edges)
+
+
+@dataclass(frozen=True)
+class DecideTask(Task):
+    """What goes of one source, in one range of nodes."""
+
+    phase: ClassVar[str] = "near"
+    result_type: ClassVar[Any] = dict[int, int]
+
+    source: SourceReads
+    """The source."""
+    stars: str
+    """Checksum over its clusters."""
+    first: int
+    """First of the range of nodes."""
+    last: int
+    """Last of it."""
+    max_edges: int
+    """Edges that are read at a time."""
+    inputs: tuple[str, ...] = field(compare=False)
+    """Folders with the clusters, relative to the work folder."""
+
+    def run(self, work: Path, folder: Path) -> dict[int, int]:
+        """Write rows of the documents that go; return how many clusters there are of each size."""
+        found = decide([work / name for name in self.inputs], self.first, self.last, self.max_edges)
+        nodes = read_rows((work / name for name in self.source.folders), NODES, self.first, self.last)
+        goes = nodes[np.isin(nodes["node"], found.duplicates[:, 0])]
+        rows = np.empty(len(goes), dtype=GONE_ROW)
+        rows["upper"], rows["node"] = goes["upper"], goes["node"]
+        write_array(folder / f"{GONE}-0.npy", sorted_rows(rows))
+        return found.clusters
+
+
+def find_near_duplicates(sources: Sequence[SourceReads], num_bands: int, runner: Runner) -> NearDuplicates:
+    """What goes of each source.
+
+    Args:
+        sources: In the order of the config: what is near to a document of an earlier source goes.
+        num_bands: Band hashes of all sources' documents.
+        runner: Runs the tasks.
+    """
+    ranges = hash_ranges(-(-num_bands // _RANGE_ROWS) or 1)
+    decided = {
+        source.name: _of_source(source, tuple(sources[:number]), ranges, runner)
+        for number, source in enumerate(sources)
+    }
+    return NearDuplicates(
+        digest=_digest([done for group in decided.values() for done in group]),
+        folders={name: _folders(group) for name, group in decided.items()},
+        clusters=_added(done.result for group in decided.values() for done in group),
+    )
+
+
+def _added(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    added = Counter[int]()
+    for count in counts:
+        added.update(count)
+    return dict(sorted(added.items()))
+
+
+def _of_source(
+    source: SourceReads, earlier: tuple[SourceReads, ...], ranges: list[tuple[int, int]], runner: Runner
+) -> list[Done]:
+    linked = runner.run([LinkTask(source, earlier, first, last) for first, last in ranges])
+    budget = budget_for(sum(done.result for done in linked), _MEMORY_BYTES)
+    nodes = hash_ranges(budget.num_ranges)
+
+    def step(star: Star, edges: list[Done]) -> tuple[list[Done], bool]:
+        tasks = [StarTask(star, _digest(edges), *both, budget.max_edges, _folders(edges)) for both in nodes]
+        done = runner.run(tasks)
+        return done, any(one.result for one in done)
+
+    stars = connect(linked, step)
+    digest, folders = _digest(stars), _folders(stars)
+    return runner.run([DecideTask(source, digest, *both, budget.max_edges, folders) for both in nodes])
+
+
+def _folders(tasks: Sequence[Done]) -> tuple[str, ...]:
+    return tuple(done.folder for done in tasks)
+
+
+def _digest(tasks: Sequence[Done]) -> str:
+    """Checksum over what some tasks left."""
+    digest = hashlib.sha256()
+    for done in tasks:
+        for output in done.outputs:
+            digest.update(f"{output.name}\0{output.xxh3}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,52 @@
+"""Deduplication over all sources, range by range of the hashes."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
+from data_prep.dedup.near import NearDuplicates
+from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.rows import BANDS, GONE, HASHES
+from data_prep.source_documents import hash_ranges
+from data_prep.tasks.runner import Runner
+from data_prep.tasks.store import Done
+
+_RANGE_DOCUMENTS = 1 << 21
+"""Documents in a range, about; their rows are held in memory."""
+
+
+def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
+    """What the reading tasks of a source left."""
+    digest = hashlib.sha256()
+    for done in reads:
+        for output in done.outputs:
+            if output.name.startswith((DOCUMENTS_NAME, HASHES, BANDS)):
+                digest.update(output.xxh3.encode())
+    return SourceReads(name, digest.hexdigest(), tuple(done.folder for done in reads))
+
+
+def deduplicate(
+    sources: Sequence[SourceReads], documents: int, exact: bool, near: NearDuplicates, runner: Runner
+) -> dict[str, tuple[Kept, tuple[str, ...]]]:
+    """What stays of each source, and the folders that say what goes.
+
+    Args:
+        sources: In the order of the config.
+        documents: How many there are, over all sources.
+        exact: Whether equal texts are duplicates.
+        near: Documents that go for being nearly equal to another.
+        runner: Runs the tasks.
+    """
+    tasks = [
+        DedupTask(tuple(sources), first, last, exact, near.digest, near.folders)
+        for first, last in hash_ranges(-(-documents // _RANGE_DOCUMENTS) or 1)
+    ]
+    done = runner.run(tasks)
+    return {source.name: _of_source(source.name, done) for source in sources}
+
+
+def _of_source(name: str, done: Sequence[Done]) -> tuple[Kept, tuple[str, ...]]:
+    mine = [one for one in done if name in one.result]
+    folders = tuple(str(PurePosixPath(one.folder) / f"{GONE}-{name}") for one in mine)
+    return merge_kept(one.result[name] for one in mine), folders

@@ -1,0 +1,54 @@
+"""What a source has to yield, or else the stage fails."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from data_prep.dedup.exact import Kept
+from data_prep.tasks.store import Done
+from pipeline.config.prep.recipe import Source
+from pipeline.errors import CorpusError
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of several counts, by name."""
+    added = Counter[str]()
+    for count in counts:
+        added.update(count)
+    return dict(sorted(added.items()))
+
+
+def require_good_records(source: Source, reads: Sequence[Done]) -> None:
+    """Raises CorpusError if too many of a source's records are bad."""
+    rejected = total(done.result.rejected for done in reads)
+    read = sum(done.result.read for done in reads)
+    bad = sum(rejected.values())
+    if bad > source.max_rejected_share * read:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+        raise CorpusError(
+            f"source {source.name!r}: {bad} of {read} records are bad ({reasons}), more than max_rejected_share"
+            f" ({source.max_rejected_share}) allows; mend the inputs or the reader's fields, or allow more"
+        )
+
+
+def require_documents(name: str, reads: Sequence[Done], kept: Kept) -> None:
+    """Raises CorpusError if a source has no document left, with the reasons and what could be done."""
+    if kept.documents:
+        return
+    reasons = {
+        **total(done.result.rejected for done in reads),
+        **total(done.result.skipped for done in reads),
+        **total(done.result.dropped for done in reads),
+        **losses(kept),
+    }
+    read = sum(done.result.read for done in reads)
+    told = ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "nothing was read"
+    raise CorpusError(
+        f"source {name!r} yields no document ({read} read; {told});"
+        " give it other inputs, or loosen cleaning, filters or the reader's text_field"
+    )
+
+
+def losses(kept: Kept) -> dict[str, int]:
+    """What deduplication dropped, by reason."""
+    counts = {"duplicate": kept.exact, "near_duplicate": kept.near}
+    return {reason: count for reason, count in counts.items() if count}

@@ -1,0 +1,106 @@
+"""What is at the output already: nothing, this very corpus, a part of it that sources are appended to, or another."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.plan import SourcePlan
+from pipeline.config.prep.recipe import PrepConfig
+from pipeline.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
+from pipeline.errors import ConfigError, CorpusError
+
+PREP_NAME = "prep.json"
+"""Figures of the run that made a corpus, and what its inputs were: names, sizes and times, which say nothing of its
+content and so are no part of the manifest."""
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A corpus at the output that has to do with the config."""
+
+    manifest: Manifest
+    """What it holds."""
+    complete: bool
+    """Whether it is what the config asks for. If not, the config appends sources to it."""
+
+
+def find_existing(output: Path, config: PrepConfig, plans: Sequence[SourcePlan], replace: bool) -> Existing | None:
+    """What is at the output; None if a corpus is to be made there.
+
+    Args:
+        output: The corpus folder.
+        config: What is asked for.
+        plans: The inputs.
+        replace: Whether a corpus of another config or of other inputs may be replaced.
+
+    Raises:
+        ConfigError: Something else is there, or another corpus and `replace` is not given.
+        CorpusError: The corpus there is damaged and `replace` is not given.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    if not (output / MANIFEST_NAME).is_file():
+        raise ConfigError(f"output ({output}) exists and is not a corpus; choose another folder")
+    try:
+        manifest = read_manifest(output)
+    except CorpusError:
+        if replace:
+            return None
+        raise
+    reason = _difference(manifest, _planned(output), config, plans)
+    if reason is None:
+        made = manifest.statistics["source_order"]
+        return Existing(manifest, complete=made == [plan.source.name for plan in plans])
+    if replace:
+        return None
+    raise ConfigError(
+        f"output ({output}) holds a corpus made {reason}; give --replace to make it anew (only what depends on the"
+        " change is done again), or choose another folder"
+    )
+
+
+def _planned(output: Path) -> dict[str, str]:
+    """What each source's inputs were when a corpus was made."""
+    try:
+        return dict(json.loads((output / PREP_NAME).read_bytes())["inputs"])
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _difference(
+    manifest: Manifest, planned: dict[str, str], config: PrepConfig, plans: Sequence[SourcePlan]
+) -> str | None:
+    """In what a corpus differs from what is asked for; None if at most further sources are."""
+    if manifest.config_sha256 != config_sha256(config):
+        return "by another config"
+    order, made = manifest.statistics["source_order"], manifest.statistics["sources"]
+    if order != [plan.source.name for plan in plans][: len(order)]:
+        return f"of the sources {', '.join(order)}, in this order"
+    for plan in plans[: len(made)]:
+        if made[plan.source.name]["config_sha256"] != source_sha256(plan):
+            return f"by another config of source {plan.source.name}"
+        if planned.get(plan.source.name) != inputs_sha256(plan):
+            return f"from other input files of source {plan.source.name}"
+    return None
+
+
+def config_sha256(config: PrepConfig) -> str:
+    """Checksum of all that decides a corpus's content but its sources."""
+    left_out = {"output", "work", "keep_work", "write_dropped", "executor", "workers", "sources"}
+    return _sha256(config.model_dump(mode="json", exclude=left_out))
+
+
+def source_sha256(plan: SourcePlan) -> str:
+    """Checksum of a source's config."""
+    return _sha256(plan.source.model_dump(mode="json", exclude={"max_rejected_share"}))
+
+
+def inputs_sha256(plan: SourcePlan) -> str:
+    """Checksum over names, sizes and versions of a source's inputs."""
+    return _sha256([(file.origin, file.bytes, file.version) for file in plan.files])
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

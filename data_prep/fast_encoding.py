@@ -1,0 +1,74 @@
+"""Encoding by fastokens.
+
+It reads a `tokenizer.json`: the exported form (`pipeline/tokenizer/convert.py`) less its control tokens, so that no
+text can become one. Where spaces are kept, its pieces hold real ones and nothing is replaced, so that U+2581 is itself.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import MissingDependencyError, TokenizerError
+from pipeline.tokenizer.base import Tokenizer
+from pipeline.tokenizer.convert import write_huggingface
+from pipeline.tokenizer.huggingface import TOKENIZER_NAME
+from pipeline.tokenizer.sentencepiece import SPACE, SentencePieceTokenizer
+
+_PACKAGE = "fastokens"
+_THREADS = "FASTOKENS_BPE_THREADS"
+
+Encoded = tuple[NDArray[Any], NDArray[np.int64]]
+"""The ids of some texts laid end to end, and each text's number of ids."""
+
+
+class FastEncoder:
+    """Encodes as a tokenizer does, or nearly so, on one thread and within bounded memory."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            MissingDependencyError: fastokens is not installed.
+            TarmacError: The tokenizer has no exact `tokenizer.json`, or one with parts that fastokens does not know.
+        """
+        os.environ.setdefault(_THREADS, "1")  # workers are processes; it is read once, before the first text
+        try:
+            import fastokens
+        except ImportError as error:
+            raise MissingDependencyError(f"{_PACKAGE} is not installed: pip install 'tarmac[fast]'") from error
+        self.name = f"{_PACKAGE} {version(_PACKAGE)}"
+        form, self.controls = text_form(tokenizer)
+        try:
+            self._encoder = fastokens.Tokenizer.from_json_str(json.dumps(form))
+        except ValueError as error:
+            raise TokenizerError(f"{self.name} cannot read the tokenizer: {error}") from error
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Ids of texts, uint32."""
+        ids, offsets = self._encoder.encode_batch_flat(list(texts))
+        return np.frombuffer(ids, "<u4"), np.diff(np.frombuffer(offsets, "<i8"))
+
+
+def text_form(tokenizer: Tokenizer) -> tuple[dict[str, Any], list[str]]:
+    """`tokenizer.json` for texts, and the names of the control tokens, which are text like any other to it.
+
+    Raises:
+        TarmacError: There is no exact one.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_huggingface(tokenizer, folder)
+        form: dict[str, Any] = json.loads((Path(folder) / TOKENIZER_NAME).read_bytes())
+    added = form.get("added_tokens") or []
+    if isinstance(tokenizer, SentencePieceTokenizer) and form["normalizer"]:  # which puts a space before the text
+        spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+        form["normalizer"] = {"type": "Sequence", "normalizers": [spaces, form["normalizer"]]}
+    plain = [token for token in added if not token["special"]]
+    controls = [token["content"] for token in added if token["special"]]
+    return {**form, "added_tokens": plain, "post_processor": None, "truncation": None, "padding": None}, controls

@@ -1,0 +1,157 @@
+"""A set of n-grams of words, by their hashes, and whether a text has one of them.
+
+Everything is done on arrays, because texts have a million of words per 5 MB: a text's words are found in its bytes and
+hashed eight bytes at a time, n-grams are hashed by Horner's rule over the words' hashes, and a table of bits answers
+for nearly all of them before the sorted hashes are searched. Hashes have 64 bits: among 10^8 stored ones a text of
+10^5 words meets a false one with a chance of 5 in 10^7.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from os import PathLike
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from pipeline.runtime.files import atomic_file
+
+Hashes = NDArray[np.uint64]
+
+_SPACE = ord(" ")
+_TO_SPACES = bytes(code if code > 127 or chr(code).isalnum() else _SPACE for code in range(256))
+_WIDE_GAP = regex.compile(r"[^\w\x00-\x7f]+")
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+"""Chinese characters and Japanese kana: they are written without spaces."""
+_CHUNK_BYTES = 8
+_HASHED_BYTES = 64
+"""Of a longer word, its first bytes and its length are hashed."""
+_MASKS = np.array([(1 << 8 * count) - 1 for count in range(_CHUNK_BYTES + 1)], np.uint64)
+_LENGTH_FACTOR, _MIX_1, _MIX_2, _ROLL = np.array(
+    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], np.uint64
+)
+_MIN_TABLE_BITS, _MAX_TABLE_BITS = 16, 29
+_SPARSENESS_BITS = 4
+"""The table has at least 2^4 bits for each hash, as long as it is smaller than 2^29 bits (64 MiB)."""
+
+
+class NgramSet:
+    """Hashes of n-grams; texts that were shorter than n words are in it whole."""
+
+    def __init__(self, hashes: Hashes, lengths: Sequence[int]) -> None:
+        """Take sorted, distinct hashes, and the lengths in words of what they stand for."""
+        self.hashes, self.lengths = hashes, frozenset(lengths)
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], n: int, min_words: int) -> "NgramSet":
+        """Every n-gram of some texts; of a text of fewer than n but at least `min_words` words, all its words."""
+        found, lengths = [np.empty(0, np.uint64)], set[int]()
+        for text in texts:
+            words = hash_words(text)
+            if words.size >= max(1, min_words):
+                length = min(n, words.size)
+                lengths.add(length)
+                found.append(hash_ngrams(words, length))
+        return cls(np.unique(np.concatenate(found)), sorted(lengths))
+
+    def matches(self, text: str) -> bool:
+        """Whether the text has one of the n-grams."""
+        if not self.lengths:
+            return False
+        return any(
+            length in self.lengths and self._holds_any(ngrams)
+            for length, ngrams in _roll(hash_words(text), max(self.lengths))
+        )
+
+    def _holds_any(self, hashes: Hashes) -> bool:
+        table, shift = self._table
+        octets, flags = _places(hashes, shift)
+        maybe = np.sort(hashes[table[octets] & flags != 0])  # neighbours are searched for in the same cache lines
+        if not maybe.size:
+            return False
+        places = np.minimum(np.searchsorted(self.hashes, maybe), self.hashes.size - 1)
+        return bool((self.hashes[places] == maybe).any())
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.uint8], np.uint64]:
+        """A bit for each value of a hash's upper bits, set where there is one; and by how much to shift a hash."""
+        num_bits = min(max(len(self.hashes).bit_length() + _SPARSENESS_BITS, _MIN_TABLE_BITS), _MAX_TABLE_BITS)
+        shift = np.uint64(64 - num_bits)
+        table = np.zeros(1 << (num_bits - 3), np.uint8)
+        np.bitwise_or.at(table, *_places(self.hashes, shift))
+        return table, shift
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the set as one array of uint64: the number of lengths, the lengths, the hashes."""
+        head = np.array([len(self.lengths), *sorted(self.lengths)], np.uint64)
+        with atomic_file(str(path)) as file:
+            np.save(file, np.concatenate([head, self.hashes]))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "NgramSet":
+        """A set that `save` wrote; the hashes stay on disk until they are searched."""
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        start = 1 + int(values[0])
+        return cls(values[start:], [int(length) for length in values[1:start]])
+
+
+def hash_words(text: str) -> Hashes:
+    """A hash of each word, in their order.
+
+    Words are what is between punctuation, symbols and white space, in lower case and NFKC; each Chinese character or
+    Japanese kana is one.
+    """
+    plain = _plain_bytes(text)
+    codes = np.frombuffer(plain, np.uint8)
+    is_space = codes == _SPACE
+    edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    chunks = np.ndarray((len(plain) - _CHUNK_BYTES + 1,), "<u8", plain, strides=(1,))
+    hashes = _mix(
+        (chunks[starts] & _MASKS[np.minimum(lengths, _CHUNK_BYTES)]) ^ lengths.astype(np.uint64) * _LENGTH_FACTOR
+    )
+    for offset in range(_CHUNK_BYTES, _HASHED_BYTES, _CHUNK_BYTES):
+        longer = np.flatnonzero(lengths > offset)
+        if not longer.size:
+            break
+        chunk = chunks[starts[longer] + offset] & _MASKS[np.minimum(lengths[longer] - offset, _CHUNK_BYTES)]
+        hashes[longer] = _mix(hashes[longer] * _ROLL ^ chunk)
+    return hashes
+
+
+def _places(hashes: Hashes, shift: np.uint64) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The byte of the table that each hash is in, and its bit there."""
+    bits = (hashes >> shift).view(np.int64)
+    return bits >> 3, np.uint8(1) << (bits & 7).astype(np.uint8)
+
+
+def _plain_bytes(text: str) -> bytes:
+    """UTF-8 with spaces between words, before the first and behind the last one."""
+    if not text.isascii():
+        text = _WIDE_GAP.sub(" ", unicodedata.normalize("NFKC", text))
+        text = _IDEOGRAPH.sub(r" \g<0> ", text)
+    plain = text.lower().encode("utf-8", "replace").translate(_TO_SPACES)
+    return b"".join((b" ", plain, b" " * _CHUNK_BYTES))
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Each bit of the result depends on each bit of the value (splitmix64: Steele et al. 2014, without the counter)."""
+    values = (values ^ values >> np.uint64(30)) * _MIX_1
+    values = (values ^ values >> np.uint64(27)) * _MIX_2
+    return values ^ values >> np.uint64(31)
+
+
+def _roll(words: Hashes, max_length: int) -> Iterator[tuple[int, Hashes]]:
+    """For each length up to `max_length`, the hashes of the n-grams that begin at each word."""
+    ngrams = words
+    for length in range(1, min(max_length, words.size) + 1):
+        if length > 1:
+            ngrams = ngrams[:-1] * _ROLL + words[length - 1 :]
+        yield length, ngrams
+
+
+def hash_ngrams(words: Hashes, length: int) -> Hashes:
+    """The hashes of all n-grams of one length, from hashes of their words."""
+    return next((ngrams for found, ngrams in _roll(words, length) if found == length), words[:0])

@@ -1,0 +1,14 @@
+"""What can be wrong with a record."""
+
+
+class Flaw(Exception):
+    """A record, or a stretch of a file, in which no document can be found; raised, or handed on as a value.
+
+    A stream that raised it can be read on: what follows is what lies behind the flaw.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """Say what is wrong: in one word for the statistics, and exactly for a person."""
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,74 @@
+"""One document per row of a parquet file; row groups are streamed and only the needed columns are read."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from data_prep.readers.files import InputFile, match_files
+from data_prep.readers.flaw import Flaw
+from data_prep.readers.mapping import RecordMapper
+from data_prep.readers.reading import FileReading, Records
+from data_prep.readers.streams import hash_content, open_raw
+from pipeline.config.prep.readers import ParquetReader
+
+_BATCH_ROWS = 128
+"""Rows decoded at a time: few, as a row may be a whole book."""
+_BUFFER_BYTES = 1 << 20
+"""Read at a time of each column, so that a row group is never held whole."""
+
+
+def find(reader: ParquetReader) -> list[InputFile]:
+    """The reader's files."""
+    return match_files(reader.paths, (".parquet",))
+
+
+def read(reader: ParquetReader, reading: FileReading) -> Records:
+    """The file's rows; the position is the row's number from 0, whatever is damaged before it.
+
+    The hash is taken in a pass of its own, as columns are not read in the file's order.
+    """
+    document = RecordMapper(reading, reader.text_field, reader.metadata)
+    with closing(open_raw(reading.file)) as file:
+        for position, record in _records(file, [reader.text_field, *reader.metadata.values()]):
+            yield document(position, record)
+    reading.content_hash = hash_content(reading.file)
+
+
+def _records(file: Any, columns: list[str]) -> Iterator[tuple[int, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        yield 0, Flaw("damaged_archive", f"no parquet file: {error}")
+        return
+    start = 0
+    for group in range(table.num_row_groups):
+        yield from _group_records(table, group, start, columns)
+        start += table.metadata.row_group(group).num_rows
+
+
+def _group_records(table: Any, group: int, start: int, columns: list[str]) -> Iterator[tuple[int, Any]]:
+    """A row group's records; where it is damaged, a Flaw in place of the rest."""
+    import pyarrow as pa
+
+    position, end = start, start + table.metadata.row_group(group).num_rows
+    batches = table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
+    try:
+        for batch in batches:
+            for record in _rows(batch):
+                yield position, record
+                position += 1
+    except (pa.ArrowException, OSError) as error:
+        yield position, Flaw("damaged_row_group", f"rows {position} to {end - 1} cannot be read: {error}")
+
+
+def _rows(batch: Any) -> list[Any]:
+    try:
+        rows: list[Any] = batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            return [Flaw("bad_encoding", str(error))]
+        return [row for number in range(batch.num_rows) for row in _rows(batch.slice(number, 1))]
+    return rows

@@ -1,0 +1,200 @@
+"""Files at URLs, through fsspec: listing them and reading them in order, with patience for a network that fails."""
+
+import importlib.util
+import io
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pipeline.errors import ConfigError, CorpusError, MissingDependencyError
+
+BLOCK_BYTES = 8 << 20
+"""Bytes asked for at a time: large, as each request to an object store takes tens of milliseconds to start."""
+PAUSES_SECONDS = (0.5, 2.0, 8.0)
+"""How long to wait after each failure; after the last one it is an error."""
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"),
+           "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}  # fmt: skip
+"""Protocol -> the package that speaks it, and the extra that installs it."""
+_VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "checksum", "blob_id", "LastModified", "last_modified", "updated",
+                 "mtime", "created")  # fmt: skip
+_NETWORK_ERRORS = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("httpx", "HTTPError"))
+"""Errors of the network that are no OSError, in modules that are there only if someone imported them."""
+_WILD = "*?["
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
+
+Found = tuple[str, int, str]
+"""Path or URL, size in bytes (0 if unknown) and version of a file."""
+_Result = TypeVar("_Result")
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec is to open it."""
+    return "://" in path
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the URL's path in it.
+
+    Raises:
+        MissingDependencyError: The package for the protocol is not installed.
+        ConfigError: There is no such protocol.
+    """
+    import fsspec
+
+    protocol = url.partition("://")[0]
+    package, extra = _EXTRAS.get(protocol, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(f"{url} needs {package}; install it with: pip install 'tarmac[{extra}]'")
+    try:
+        found: tuple[Any, str] = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise MissingDependencyError(f"{url} needs a package that is not installed: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"paths: {url!r} cannot be opened: {error}") from error
+    return found
+
+
+def find_urls(url: str, suffixes: tuple[str, ...]) -> tuple[str, list[Found]]:
+    """The folder that a URL names or is in, and its files: one, those that end in `suffixes`, or those of a glob.
+
+    Raises CorpusError if the place cannot be reached, and what `filesystem` raises.
+    """
+    system, path = filesystem(url)
+    system.invalidate_cache()
+    details = persistently(url, lambda: _details(system, path, suffixes))
+    files = [(str(system.unstrip_protocol(name)), *_size_and_version(info)) for name, info in details.items()]
+    folder = path.rpartition("/")[0] if path in details else fixed_folder(path.rstrip("/"))
+    return str(system.unstrip_protocol(folder)), files
+
+
+def fixed_folder(pattern: str) -> str:
+    """The folder above a glob's first wild part; a folder itself."""
+    parts = pattern.split("/")
+    wild = next((number for number, part in enumerate(parts) if any(sign in part for sign in _WILD)), len(parts))
+    return "/".join(parts[:wild])
+
+
+def _details(system: Any, path: str, suffixes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Name -> what the file system knows of it, of each file."""
+    try:
+        info = system.info(path)
+    except FileNotFoundError:
+        found = system.glob(path, detail=True) if any(sign in path for sign in _WILD) else {}
+        return {name: info for name, info in found.items() if info["type"] == "file"}
+    if info["type"] == "file" and not path.endswith("/"):
+        return {path: info}
+    return {name: info for name, info in system.find(path, detail=True).items() if name.endswith(suffixes)}
+
+
+def _size_and_version(info: dict[str, Any]) -> tuple[int, str]:
+    version = next((info[key] for key in _VERSION_KEYS if info.get(key)), "")
+    return int(info.get("size") or 0), str(version)
+
+
+def persistently(what: str, attempt: Callable[[], _Result]) -> _Result:
+    """The result of `attempt`, tried again after a pause when the network fails.
+
+    Raises:
+        CorpusError: It failed for good, or too often.
+    """
+    for pause in (*PAUSES_SECONDS, None):
+        try:
+            return attempt()
+        except _PERMANENT as error:
+            raise _unreadable(what, error) from error
+        except _network_errors() as error:
+            if pause is None:
+                raise _unreadable(what, error) from error
+            time.sleep(pause)
+    raise AssertionError
+
+
+def _unreadable(what: str, error: Exception) -> CorpusError:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return CorpusError(f"input {what} cannot be read: {said}; check the address, the network and your credentials")
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    loaded = ((sys.modules.get(module), name) for module, name in _NETWORK_ERRORS)
+    return (OSError, *(getattr(module, name) for module, name in loaded if module))
+
+
+class RemoteFile(io.RawIOBase):
+    """A file at a URL, read in large blocks. A failed read is tried again from where it was.
+
+    Raises CorpusError when that does not help, and what `filesystem` raises.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open it on the first read."""
+        self._url = url
+        self._system, self._path = filesystem(url)
+        self._file: Any = None
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview
+        """Fill a buffer; 0 at the end."""
+        data = persistently(self._url, lambda: self._read(len(buffer)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seekable(self) -> bool:
+        """It is; where the server knows no ranges, by reading from the start."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place for the next read."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        if start is None:
+            start = persistently(self._url, lambda: int(self._system.size(self._path)))
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._position
+
+    def close(self) -> None:
+        """Close it."""
+        self._drop()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        try:
+            self._go()
+            data: bytes = self._file.read(size)
+        except _network_errors():
+            self._drop()
+            raise
+        return data
+
+    def _go(self) -> None:
+        """Have the file open at the position."""
+        try:
+            self._open()
+            if self._file.tell() != self._position:
+                self._file.seek(self._position)
+        except ValueError:  # the server knows no ranges
+            self._drop()
+            self._open()
+            _discard(self._file, self._position)
+
+    def _open(self) -> None:
+        if self._file is None:
+            self._file = self._system.open(self._path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _discard(file: Any, size: int) -> None:
+    while size > 0 and (data := file.read(min(size, BLOCK_BYTES))):
+        size -= len(data)

@@ -1,0 +1,86 @@
+"""One source after reading, deduplication and the split: its documents in the order of their hashes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+from data_prep.document import HALF_BITS, upper_half
+from data_prep.document_runs import DocumentRuns, StoredDocument
+from data_prep.rows import GONE, read_rows
+from data_prep.split import SPLITS
+from pipeline.corpus.manifest import Split
+
+HASHES_END = 1 << HALF_BITS
+"""Upper halves of hashes are below this."""
+_STEP_BYTES = 32 * 2**20
+
+
+def hash_ranges(number: int, first: int = 0, last: int = HASHES_END - 1) -> list[tuple[int, int]]:
+    """A range of hashes' upper halves in so many equal parts, each with its first and last."""
+    size = last - first + 1
+    bounds = [first + part * size // number for part in range(number + 1)]
+    return [(start, end - 1) for start, end in pairwise(bounds)]
+
+
+@dataclass(frozen=True)
+class SourceDocuments:
+    """The documents that stay of one source. Sorted by the hash of their text: a shuffle no input order shows in."""
+
+    name: str
+    """The source."""
+    reads_digest: str
+    """Checksum over what reading left."""
+    gone_digest: str
+    """Checksum over the documents that go."""
+    moved: tuple[tuple[int, int], ...]
+    """(hash, number of the split) of documents that are in another split than their hash says."""
+    text_bytes: int = field(compare=False)
+    """Bytes of text, all splits together."""
+    reads: tuple[str, ...] = field(compare=False)
+    """Folders of the reading tasks, relative to the work folder."""
+    gone: tuple[str, ...] = field(compare=False)
+    """Folders with the documents that go, relative to the work folder."""
+
+    def documents(
+        self, work: Path, split: Split, first: int = 0, last: int = HASHES_END - 1
+    ) -> Iterator[StoredDocument]:
+        """Documents of a split, by hash; the upper halves are in [first, last].
+
+        About 32 MiB of text are held at a time.
+
+        Raises:
+            CorpusError: A file of a reading task is damaged.
+        """
+        steps = max(1, self.text_bytes * (last - first + 1) // HASHES_END // _STEP_BYTES)
+        runs = [DocumentRuns(work / folder) for folder in self.reads]
+        for start, stop in hash_ranges(steps, first, last):
+            yield from sorted(self._step(work, runs, SPLITS.index(split), start, stop), key=self._order)
+
+    def _order(self, document: StoredDocument) -> tuple[int, int]:
+        return document.hash, document.id(self.name)
+
+    def _step(
+        self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
+    ) -> Iterator[StoredDocument]:
+        rows = read_rows((work / folder for folder in self.gone), GONE, first, last)
+        gone = set(rows["node"].tolist())
+        for run in runs:
+            for document in self._in_split(run, split, first, last):
+                if not gone or upper_half(document.id(self.name)) not in gone:
+                    yield document
+
+    def _in_split(self, run: DocumentRuns, split: int, first: int, last: int) -> Iterator[StoredDocument]:
+        for document in run.documents(split, first, last):
+            if document.hash not in self._moved:
+                yield document
+        for hash_, target in self.moved:
+            upper = upper_half(hash_)
+            if target == split and first <= upper <= last:
+                for other in set(range(len(SPLITS))) - {split}:
+                    yield from (found for found in run.documents(other, upper, upper) if found.hash == hash_)
+
+    @cached_property
+    def _moved(self) -> frozenset[int]:
+        return frozenset(hash_ for hash_, _ in self.moved)

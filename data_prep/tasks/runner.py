@@ -1,0 +1,74 @@
+"""Runs the tasks of a phase that are not finished yet, wherever the executor runs them."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from data_prep.progress import PhaseProgress
+from data_prep.tasks.store import Done, complete, find_done, task_folder
+from data_prep.tasks.task import Task
+
+Item = tuple[Task, str]
+"""A task and the folder for it, relative to the work folder."""
+
+
+class Executor(Protocol):
+    """Where tasks run."""
+
+    workers: int
+    """Tasks at a time."""
+
+    def map(self, function: Callable[[Item], None], items: Sequence[Item], advance: Callable[[], None]) -> None:
+        """Call `function` for each item, in any order, and `advance` after each. The first error is raised here."""
+
+
+class Runner:
+    """Keeps the time of each phase, and how many of its tasks were found finished."""
+
+    def __init__(self, work: Path, executor: Executor, console: Console) -> None:
+        """Run tasks of `work` by an executor."""
+        self.work, self.executor = work, executor
+        self.seconds: dict[str, float] = {}
+        self.tasks: defaultdict[str, set[str]] = defaultdict(set)
+        """Folders of each phase's tasks."""
+        self.ran: Counter[str] = Counter()
+        """How many tasks of each phase had to run."""
+        self._console = console
+
+    def has_unfinished(self, tasks: Sequence[Task]) -> bool:
+        """Whether one of the tasks would have to run."""
+        return any(find_done(self.work, task, task_folder(task)) is None for task in tasks)
+
+    def run(self, tasks: Sequence[Task], without: Collection[str] = ()) -> list[Done]:
+        """What the tasks of one phase left, in their order; files named in `without` may be missing.
+
+        Raises:
+            TarmacError: A task failed; those that finished stay finished.
+        """
+        if not tasks:
+            return []
+        phase, start = tasks[0].phase, time.monotonic()
+        folders = [task_folder(task) for task in tasks]
+        done = [find_done(self.work, *item, without) for item in zip(tasks, folders, strict=True)]
+        waiting = [number for number, one in enumerate(done) if one is None]
+        with PhaseProgress(self._console, phase, len(tasks), len(tasks) - len(waiting)) as progress:
+            items = [(tasks[number], folders[number]) for number in waiting]
+            self.executor.map(partial(run_item, self.work), items, progress.advance)
+        for number in waiting:
+            done[number] = find_done(self.work, tasks[number], folders[number])
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - start
+        self.tasks[phase].update(folders)
+        self.ran[phase] += len(waiting)
+        assert None not in done, f"a task of {phase} left nothing"
+        return [one for one in done if one is not None]
+
+
+def run_item(work: Path, item: Item) -> None:
+    """Run one task, in whatever process."""
+    task, folder = item
+    complete(work, task, folder)

@@ -1,0 +1,136 @@
+"""Finished tasks on disk: `<work>/<phase>/<key>/` is whole or absent, and `task.json` in it says what it holds."""
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from pydantic import TypeAdapter, ValidationError
+
+from data_prep.tasks.task import Task
+from pipeline.errors import CorpusError
+from pipeline.runtime.files import sync_file, sync_folder, write_json
+
+RECORD_NAME = "task.json"
+PARTIAL_SUFFIX = ".partial"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that a task left."""
+
+    name: str
+    """Its path below the task's folder."""
+    bytes: int
+    """Size."""
+    xxh3: str
+    """128-bit checksum."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished task."""
+
+    folder: str
+    """Where its files are, relative to the work folder."""
+    outputs: tuple[Output, ...]
+    """Its files."""
+    result: Any
+    """What it returned."""
+
+
+def task_folder(task: Task) -> str:
+    """Where a task's files go, relative to the work folder."""
+    return f"{task.phase}/{task.key}"
+
+
+def find_done(work: Path, task: Task, folder: str, without: Collection[str] = ()) -> Done | None:
+    """What a task left, if it is finished and all of its files are there; those named in `without` may be missing."""
+    try:
+        record = (work / folder / RECORD_NAME).read_bytes()
+        outputs, result = _record_type(task.result_type).validate_json(record)
+    except (FileNotFoundError, ValidationError):
+        return None
+    if all(_is_there(work / folder / output.name, output) for output in outputs if output.name not in without):
+        return Done(folder, outputs, result)
+    return None
+
+
+@cache
+def _record_type(result_type: Any) -> "TypeAdapter[tuple[tuple[Output, ...], Any]]":
+    """The form of `task.json` for results of a type. It takes milliseconds to make, and there are many tasks."""
+    return TypeAdapter(tuple[tuple[Output, ...], result_type])
+
+
+def _is_there(path: Path, output: Output) -> bool:
+    try:
+        return path.stat().st_size == output.bytes
+    except FileNotFoundError:
+        return False
+
+
+def complete(work: Path, task: Task, folder: str) -> None:
+    """Run a task and commit what it leaves: files are synced, then renamed into their place together.
+
+    Raises:
+        CorpusError: There is no room.
+        TarmacError: What the task raises.
+    """
+    target = work / folder
+    partial = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}")
+    try:
+        partial.mkdir(parents=True)
+        result = task.run(work, partial)
+        _record(partial, task, result)
+        shutil.rmtree(target, ignore_errors=True)  # it lacks a file, or it would not be made again
+        os.rename(partial, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CorpusError(
+            f"work ({work}) cannot be written: {error.strerror}; make room or set work to another folder,"
+            " then give the same command: finished tasks are kept"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _record(folder: Path, task: Task, result: Any) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    outputs = tuple(_output(path, path.relative_to(folder).as_posix()) for path in files)
+    for parent in {path.parent for path in files}:
+        sync_folder(parent)
+    write_json(folder / RECORD_NAME, _record_type(task.result_type).dump_python((outputs, result), mode="json"))
+
+
+def _output(path: Path, name: str) -> Output:
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+        size = file.tell()
+    sync_file(path)
+    return Output(name, size, digest.hexdigest())
+
+
+def clear_partial(work: Path) -> None:
+    """Delete what killed tasks left."""
+    for path in work.glob(f"*/*{PARTIAL_SUFFIX}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def forget(work: Path, done: Sequence[Done], names: Collection[str]) -> None:
+    """Delete files of finished tasks; the tasks stay finished for whoever does not need these files."""
+    for one in done:
+        for output in one.outputs:
+            if output.name in names:
+                (work / one.folder / output.name).unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""The config of data preparation: raw text in, tokenized shards out."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from pipeline.config.base import Config
+from pipeline.config.prep.executors import Executor, LocalExecutor
+from pipeline.config.prep.filters import Cleaning, Filter
+from pipeline.config.prep.readers import Reader
+from pipeline.config.prep.tokenizer import Tokenizer
+
+
+class Source(Config):
+    """One named part of the corpus; training mixes sources by weight."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Lower-case name; it becomes the folder of its shards."""
+    reader: Reader
+    """Where its documents come from."""
+    filters: tuple[Filter, ...] | None = None
+    """Filters of this source, in place of the common ones."""
+    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Bad records (broken JSON, damaged archives) are passed over and written out; a larger share is an error."""
+
+
+class MinHash(Config):
+    """Near-duplicates by MinHash and banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4)."""
+
+    shingle_words: PositiveInt = 5
+    """Words in a shingle."""
+    bands: PositiveInt = 14
+    """Bands; documents that agree in one are taken for duplicates."""
+    rows: PositiveInt = 8
+    """Hashes in a band. 14 bands of 8 rows find pairs of Jaccard similarity 0.75 in about 77 of 100 cases."""
+
+
+class Dedup(Config):
+    """Which documents are duplicates. Of duplicates, the one of the first source and lowest id stays."""
+
+    exact: bool = True
+    """Equal cleaned texts."""
+    minhash: MinHash | None = None
+    """Nearly equal texts."""
+
+
+class Shards(Config):
+    """The form of the tarballs."""
+
+    chunk_tokens: PositiveInt = 1_048_576
+    """Tokens in one webdataset sample."""
+    shard_tokens: PositiveInt = 134_217_728
+    """Tokens in one tarball, on average."""
+
+    @model_validator(mode="after")
+    def shard_holds_a_chunk(self) -> "Shards":
+        """A shard holds at least one chunk."""
+        if self.shard_tokens < self.chunk_tokens:
+            raise ValueError(f"shard_tokens ({self.shard_tokens}) must be at least chunk_tokens ({self.chunk_tokens})")
+        return self
+
+
+class Pairs(Config):
+    """Instruction pairs made from Python sources: signature and first line of the body to docstring."""
+
+    enabled: bool = False
+    """Write `pairs/train.jsonl` and `pairs/validation.jsonl` beside the shards."""
+    max_answer_characters: PositiveInt = 400
+    """The answer is a docstring's first paragraph; functions where it is longer are left out."""
+
+
+class PrepConfig(Config):
+    """Everything that decides what a corpus contains."""
+
+    stage: Literal["prep"]
+    """Data preparation."""
+    output: str
+    """The corpus folder."""
+    work: str | None = None
+    """Folder of the finished tasks, on a disk that all workers see; `<output>.work` if not given."""
+    keep_work: Literal["nothing", "hashes", "everything"] = "hashes"
+    """What stays in `work` when the corpus is complete: hashes and signatures suffice to append a source later;
+    everything (about the size of the text, compressed) also to change the tokenizer or repair a shard without reading
+    the inputs again."""
+    write_dropped: bool = False
+    """Write every dropped document with its reason to `<output>/dropped/`."""
+    seed: NonNegativeInt = 0
+    """Seeds the global shuffle and the split."""
+    sources: tuple[Source, ...] = Field(min_length=1)
+    """What goes in."""
+    cleaning: Cleaning = Cleaning()
+    """Per-document cleaning and dropping."""
+    filters: tuple[Filter, ...] = ()
+    """What changes or drops documents, in this order, after cleaning."""
+    dedup: Dedup = Dedup()
+    """Which documents are duplicates."""
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    """Share of documents, by hash, that is held out for validation."""
+    test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of documents, by hash, that is held out for tests."""
+    tokenizer: Tokenizer
+    """How text becomes tokens."""
+    shards: Shards = Shards()
+    """The form of the output."""
+    pairs: Pairs = Pairs()
+    """Instruction pairs."""
+    executor: Executor = LocalExecutor(type="local")
+    """Where the work runs."""
+    workers: PositiveInt | None = None
+    """Tasks at a time; all cores if not given (for SLURM: 64). Results do not depend on it."""
+
+    @model_validator(mode="after")
+    def names_differ(self) -> "PrepConfig":
+        """Each source has a name of its own."""
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sources must have different names, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def something_is_left(self) -> "PrepConfig":
+        """Not everything is held out."""
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError(
+                f"validation_share ({self.validation_share}) and test_share ({self.test_share}) must leave something"
+                " to train on"
+            )
+        return self

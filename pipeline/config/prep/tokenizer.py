@@ -1,0 +1,42 @@
+"""How text becomes tokens."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from pipeline.config.base import Config
+
+Encoder = Literal["auto", "reference"]
+
+
+class TrainTokenizer(Config):
+    """Train a sentencepiece tokenizer on a deterministic sample of the corpus."""
+
+    type: Literal["train"]
+    """Train one."""
+    algorithm: Literal["bpe", "unigram"] = "bpe"
+    """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or a unigram model (Kudo 2018, arXiv:1804.10959)."""
+    vocab_size: PositiveInt
+    """Number of pieces, control and byte pieces included."""
+    sample_bytes: PositiveInt = 20_000_000
+    """At most so much text is sampled."""
+    character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9999
+    """Share of the sample's characters that get a piece of their own; the others are spelled in bytes."""
+    control_tokens: tuple[str, ...] = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+    """Tokens for chats and the like, which no text can produce."""
+    encoder: Encoder = "auto"
+    """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""
+
+
+class GivenTokenizer(Config):
+    """Use an existing tokenizer: a folder with `tokenizer.model` or `tokenizer.json`."""
+
+    type: Literal["given"]
+    """Use one."""
+    path: str
+    """The folder."""
+    encoder: Encoder = "auto"
+    """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""
+
+
+Tokenizer = Annotated[TrainTokenizer | GivenTokenizer, Field(discriminator="type")]

@@ -1,0 +1,68 @@
+"""What is wrong with a corpus's shards: every checksum, count and index."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.index import build_index, index_path
+from pipeline.corpus.manifest import SPLIT_FOLDERS, ShardEntry, Split
+from pipeline.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard that the manifest names."""
+
+    split: Split
+    """Its split."""
+    source: str
+    """Its source."""
+    entry: ShardEntry
+    """Its line of the manifest."""
+    path: Path
+    """Its file."""
+
+
+def shard_files(corpus: Corpus) -> list[ShardFile]:
+    """Every shard of all splits."""
+    return [
+        ShardFile(split, source, shard, corpus.shard_path(split, source, shard))
+        for split in SPLIT_FOLDERS
+        for source, shards in sorted(corpus.manifest.sources(split).items())
+        for shard in shards
+    ]
+
+
+def shard_fault(path: Path, entry: ShardEntry) -> str | None:
+    """What is wrong with a shard or its index, in words; None if nothing is.
+
+    A missing index is no fault: readers build it anew.
+    """
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != entry.bytes:
+        return f"has {path.stat().st_size} bytes, should have {entry.bytes}"
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry.sha256:
+        return "has other bytes than were written"
+    return _index_fault(path, entry)
+
+
+def _index_fault(path: Path, entry: ShardEntry) -> str | None:
+    try:
+        truth = build_index(path)
+    except CorpusError as error:
+        return str(error)
+    if (len(truth), int(truth["tokens"].sum())) != (entry.chunks, entry.tokens):
+        return f"holds {len(truth)} chunks of {int(truth['tokens'].sum())} tokens, the manifest says otherwise"
+    try:
+        index = np.load(index_path(path), allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError):
+        return "has a damaged index"
+    return None if np.array_equal(index, truth) else "has an index that does not fit it"

@@ -1,0 +1,43 @@
+"""Whether what a training recipe names is there, told before any rank is started or queued."""
+
+from pathlib import Path
+
+from pipeline.config.base import Config
+from pipeline.config.data import CorpusData, InstructData
+from pipeline.config.model import CheckpointModel
+from pipeline.config.run import RunConfig
+from pipeline.corpus.corpus import Corpus
+from pipeline.errors import CorpusError
+from pipeline.stages.run_folder import check_run_folder, read_run
+from pipeline.tokenizer.load import load_tokenizer
+
+
+def check_inputs(config: Config) -> None:
+    """Look at what a training run would begin with; it takes no time, and recipes of other stages pass.
+
+    Raises:
+        TarmacError: A corpus, source, conversation file, tokenizer or base run is missing, or the run folder is not
+            this run's; in the sentence that the run itself would end with.
+    """
+    if not isinstance(config, RunConfig):
+        return
+    if isinstance(config.model, CheckpointModel):
+        read_run(config.model.run)
+    if isinstance(config.data, CorpusData):
+        _check_sources(config.data)
+    else:
+        _check_files(config.data)
+    if config.tokenizer is not None:
+        load_tokenizer(config.tokenizer)
+    check_run_folder(config)
+
+
+def _check_sources(data: CorpusData) -> None:
+    for entry in data.sources:
+        Corpus(Path(entry.corpus)).manifest.shards("train", entry.source)
+
+
+def _check_files(data: InstructData) -> None:
+    for name, path in (("train", data.train), ("validation", data.validation)):
+        if not Path(path).is_file():
+            raise CorpusError(f"data.{name} ({path}) does not exist; give a JSON-lines file")

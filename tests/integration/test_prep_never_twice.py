@@ -1,0 +1,167 @@
+"""What is finished is not done again, and a kill at any moment changes no byte."""
+
+import gzip
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from data_prep.stage import prep
+from pipeline.config.load import dump
+from pipeline.config.prep.recipe import PrepConfig
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.verification import shard_fault, shard_files
+from pipeline.errors import ConfigError, CorpusError, TokenizerError
+from tests.integration.test_prep import config_for, contents, inputs, prose, run, texts
+
+__all__ = ["inputs"]
+
+
+def tasks_run(corpus: Corpus) -> dict[str, int]:
+    """How many tasks of each phase had to run."""
+    ran: dict[str, int] = json.loads((corpus.folder / "prep.json").read_text())["tasks_run"]
+    return ran
+
+
+def replaced(config: PrepConfig) -> Corpus:
+    return Corpus(prep(config, Console(file=io.StringIO()), replace=True))
+
+
+def test_a_finished_corpus_is_left_as_it_is(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in run(config).folder.rglob("*")}
+    said = io.StringIO()
+    prep(config, Console(file=said, width=200))
+    assert "is already prepared by this config" in said.getvalue()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == times
+    with pytest.raises(ConfigError, match=r"made by another config; give --replace"):
+        prep(config_for(inputs, tmp_path / "out", seed=5), Console(file=said))
+    (inputs / "code" / "new.py").write_text(prose(1))
+    with pytest.raises(ConfigError, match=r"from other input files of source code; give --replace"):
+        prep(config, Console(file=said))
+
+
+def test_a_job_that_failed_goes_on_where_it_was(inputs: Path, tmp_path: Path) -> None:
+    failed = tmp_path / "failed"
+    with pytest.raises(TokenizerError):
+        run(config_for(inputs, failed, tokenizer={"type": "train", "vocab_size": 60_000}))
+    assert not failed.exists()
+    again = run(config_for(inputs, failed))
+    ran = tasks_run(again)
+    assert ran["read"] == ran["dedup"] == 0 < ran["tokenizer"]
+    assert contents(again) == contents(run(config_for(inputs, tmp_path / "whole")))
+
+
+def kill_after(words: list[str], seconds: float) -> bool:
+    """Start a command and kill its whole process group after a while; whether it was still running."""
+    job = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        job.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        return True
+    return False
+
+
+def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
+    whole = contents(run(config_for(inputs, tmp_path / "whole", workers=2)))
+    config = config_for(inputs, tmp_path / "killed", workers=2)
+    (tmp_path / "prep.yaml").write_text(dump(config))
+    words = [sys.executable, "-m", "pipeline.cli", "prep", str(tmp_path / "prep.yaml")]
+    start = time.monotonic()
+    subprocess.run([*words, f"output={tmp_path / 'timed'}"], check=True, capture_output=True)
+    seconds, kills, moments = time.monotonic() - start, 0, random.Random(1)
+    while kills < 20:
+        kills += kill_after(words, moments.uniform(0.2, seconds))
+        if (tmp_path / "killed").exists():
+            assert contents(Corpus(tmp_path / "killed")) == whole
+            shutil.rmtree(tmp_path / "killed")
+            shutil.rmtree(tmp_path / "killed.work")
+    assert contents(run(config)) == whole
+    assert not list(tmp_path.glob("killed.*/*/*.partial"))
+
+
+def test_only_what_depends_on_a_change_is_done_again(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.plan.TASK_BYTES", 4000)
+    values: dict[str, Any] = {"keep_work": "everything"}
+    first = tasks_run(run(config_for(inputs, tmp_path / "out", **values)))
+    assert first["read"] > 3
+
+    values["shards"] = {"chunk_tokens": 128, "shard_tokens": 1024}
+    chunks = replaced(config_for(inputs, tmp_path / "out", **values))
+    assert tasks_run(chunks) == {**dict.fromkeys(first, 0), "shards": first["shards"]}
+    assert contents(chunks) == contents(run(config_for(inputs, tmp_path / "fresh", **values)))
+
+    (inputs / "web" / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps({"body": prose(1000)}).encode()))
+    changed = replaced(config_for(inputs, tmp_path / "out", **values))
+    assert tasks_run(changed)["read"] == 1
+    assert contents(changed) == contents(run(config_for(inputs, tmp_path / "fresh2", **values)))
+
+
+def test_texts_that_were_deleted_are_read_again_when_a_change_needs_them(inputs: Path, tmp_path: Path) -> None:
+    run(config_for(inputs, tmp_path / "out"))
+    assert not list((tmp_path / "out.work").glob("read/*/documents"))
+    values = {"shards": {"chunk_tokens": 128, "shard_tokens": 1024}}
+    corpus = replaced(config_for(inputs, tmp_path / "out", **values))
+    assert tasks_run(corpus)["read"] == 2
+    assert contents(corpus) == contents(run(config_for(inputs, tmp_path / "fresh", **values)))
+
+
+def test_a_source_is_appended_and_nothing_else_touched(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out", pairs={"enabled": False})
+    web_first = both.model_copy(update={"sources": both.sources[::-1]})
+    only_web = both.model_copy(update={"sources": both.sources[1:]})
+    before = run(only_web)
+    files = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before.folder.rglob("*.tar")}
+    appended = run(web_first)
+    assert files == {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+    assert appended.manifest.train["web"] == before.manifest.train["web"]
+    assert appended.manifest.tokenizer == before.manifest.tokenizer
+    assert sorted(appended.manifest.train) == ["code", "web"]
+    assert not [fault for file in shard_files(appended) if (fault := shard_fault(file.path, file.entry))]
+    code = {*texts(appended, "train", "code").values(), *texts(appended, "validation", "code").values()}
+    web = {*texts(appended, "train", "web").values(), *texts(appended, "validation", "web").values()}
+    assert not code & web
+    assert json.loads((appended.folder / "stats.json").read_text())["sources"].keys() == {"code", "web"}
+    with pytest.raises(ConfigError, match=r"of the sources web, code, in this order; give --replace"):
+        run(both)
+
+
+def test_touched_inputs_are_read_again_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path / "out", keep_work="everything")
+    first = contents(run(config))
+    for path in (inputs / "web").iterdir():
+        path.touch()
+    corpus = replaced(config)
+    assert contents(corpus) == first
+    assert tasks_run(corpus) == {**dict.fromkeys(tasks_run(corpus), 0), "read": 1}
+
+
+def test_bytes_that_changed_unnoticed_are_found_by_rehash(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path / "out", keep_work="everything")
+    run(config)
+    path = inputs / "code" / "file0.py"
+    times, text = path.stat(), path.read_text()
+    path.write_text(text[:-2] + "#\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    quiet = Console(file=io.StringIO())
+    prep(config, quiet)
+    with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*file0\.py.*--replace"):
+        prep(config, quiet, rehash=True)
+    prep(config, quiet, rehash=True, replace=True)
+    found = Corpus(tmp_path / "out")
+    both = {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
+    assert text[:-2] + "#\n" in both

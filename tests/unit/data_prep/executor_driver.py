@@ -1,0 +1,31 @@
+"""Runs tasks by some executor in a process that a test may kill: `WORK EXECUTOR-AS-JSON WORKERS KIND NUM-TASKS`.
+
+WORKERS is 0 for the executor's own choice, KIND a task of `executor_tasks` with one number. It prints the workers and
+the results.
+"""
+
+import sys
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from rich.console import Console
+
+from data_prep.executors.ray import RayTasks
+from data_prep.executors.slurm import SlurmArrays
+from data_prep.tasks.runner import Runner
+from pipeline.config.prep.executors import Executor, RayExecutor
+from tests.unit.data_prep import executor_tasks
+
+
+def main() -> None:
+    work, config, workers, kind, num_tasks = sys.argv[1:]
+    executor_config = TypeAdapter(Executor).validate_json(config)
+    executor_type = RayTasks if isinstance(executor_config, RayExecutor) else SlurmArrays
+    tasks = [getattr(executor_tasks, kind)(number) for number in range(int(num_tasks))]
+    with executor_type(executor_config, int(workers) or None) as executor:
+        done = Runner(Path(work), executor, Console(stderr=True)).run(tasks)
+    print(executor.workers, [one.result for one in done])
+
+
+if __name__ == "__main__":
+    main()

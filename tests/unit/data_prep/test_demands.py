@@ -1,0 +1,62 @@
+from typing import Any
+
+import pytest
+
+from data_prep.dedup.exact import Kept
+from data_prep.demands import losses, require_documents, require_good_records, total
+from data_prep.read import ReadResult
+from data_prep.split import Extremes
+from data_prep.tasks.store import Done
+from pipeline.config.prep.recipe import Source
+from pipeline.errors import CorpusError
+
+
+def source(**values: Any) -> Source:
+    return Source.model_validate({"name": "web", "reader": {"type": "stdlib"}, **values})
+
+
+def done(read: int, **counts: dict[str, int]) -> Done:
+    empty: dict[str, dict[str, int]] = {"rejected": {}, "dropped": {}, "skipped": {}}
+    return Done("", (), ReadResult(read=read, text_bytes=0, kept=0, inputs={}, **{**empty, **counts}))
+
+
+def test_counts_are_added_by_name() -> None:
+    assert total([{"b": 1}, {}, {"a": 2, "b": 3}]) == {"a": 2, "b": 4}
+    assert list(total([{"b": 1, "a": 1}])) == ["a", "b"]
+
+
+def test_bad_records_up_to_the_share_are_passed_over() -> None:
+    require_good_records(source(), [done(60, rejected={"broken_json": 3}), done(40, rejected={"no_text": 2})])
+    require_good_records(source(max_rejected_share=0), [done(100)])
+    require_good_records(source(max_rejected_share=1), [done(1, rejected={"no_text": 1})])
+
+
+def test_more_bad_records_are_told_with_reasons_and_cure() -> None:
+    reads = [done(60, rejected={"no_text": 1}), done(40, rejected={"broken_json": 4, "no_text": 1})]
+    sentence = (
+        r"source 'web': 6 of 100 records are bad \(broken_json 4, no_text 2\), more than max_rejected_share \(0\.05\)"
+        r" allows; mend the inputs"
+    )
+    with pytest.raises(CorpusError, match=sentence):
+        require_good_records(source(), reads)
+
+
+def test_a_source_with_documents_left_is_well() -> None:
+    require_documents("web", [done(1)], Kept(extremes=Extremes((0, 0, 1))))
+
+
+def test_a_source_of_which_nothing_is_left_is_told_with_all_reasons() -> None:
+    reads = [done(9, rejected={"no_text": 1}, dropped={"short:words": 2}), done(0, skipped={"metadata": 3})]
+    sentence = (
+        r"source 'web' yields no document \(9 read; no_text 1, metadata 3, short:words 2, duplicate 4,"
+        r" near_duplicate 5\); give it other inputs"
+    )
+    with pytest.raises(CorpusError, match=sentence):
+        require_documents("web", reads, Kept(exact=4, near=5))
+    with pytest.raises(CorpusError, match=r"\(0 read; nothing was read\)"):
+        require_documents("web", [done(0)], Kept())
+
+
+def test_what_deduplication_drops_is_told_by_reason() -> None:
+    assert losses(Kept(exact=4)) == {"duplicate": 4}
+    assert losses(Kept(near=5)) == {"near_duplicate": 5}

@@ -1,0 +1,90 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep.filters import custom
+from data_prep.filters.base import Dropped
+from pipeline.config.prep.filters import CustomFilter
+from pipeline.errors import ConfigError, CorpusError
+
+SOURCE = """
+SHORT = 3
+
+def long_only(text, metadata, least=5, mark=""):
+    metadata["seen"] = "yes"
+    return text + mark if len(text) >= least else None
+
+def as_bytes(text, metadata):
+    return text.encode()
+
+def fails(text, metadata):
+    return text[len(text)]
+
+def numbers(text, metadata):
+    metadata["length"] = len(text)
+    return text
+
+def half(text, metadata):
+    return text + chr(0xD83D)
+"""
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_filters.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_filters", raising=False)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+
+
+def config(function: str, **options: object) -> CustomFilter:
+    return CustomFilter(type="custom", function=function, options=options)
+
+
+def test_a_function_of_the_working_folder_keeps_changes_and_drops() -> None:
+    judge = custom.build(config("my_filters:long_only", least=4, mark="!"))
+    metadata: dict[str, str] = {}
+    assert judge("long", metadata) == "long!"
+    assert judge("not", metadata) == Dropped("long_only")
+    assert metadata == {"seen": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("as_bytes", "returned bytes, not a string or None"),
+        ("fails", "raised IndexError: string index out of range"),
+        ("numbers", "left metadata that is not strings"),
+        ("half", "returned text with half of a surrogate pair"),
+    ],
+)
+def test_what_goes_wrong_in_a_function_is_told(function: str, sentence: str) -> None:
+    judge = custom.build(config(f"my_filters:{function}"))
+    with pytest.raises(CorpusError) as caught:
+        judge("Once upon a time. " * 10, {})
+    assert str(caught.value) == (
+        f"custom filter my_filters:{function} {sentence}, for the document that begins"
+        " 'Once upon a time. Once upon a time. Once upon a time. Once u'; mend the function"
+    )
+
+
+def test_a_wrong_option_is_told() -> None:
+    judge = custom.build(config("my_filters:long_only", most=4))
+    with pytest.raises(CorpusError, match="unexpected keyword argument 'most'"):
+        judge("text", {})
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("no_such_module:keep", "module no_such_module of function 'no_such_module:keep' cannot be imported"),
+        ("my_filters.sub:keep", r"module my_filters\.sub .* cannot be imported"),
+        ("my_filters:keep", "module my_filters has no function keep"),
+        ("my_filters:SHORT", "module my_filters has no function SHORT"),
+    ],
+)
+def test_a_function_that_is_not_there_is_found_early(function: str, sentence: str) -> None:
+    for find in (custom.check, custom.build):
+        with pytest.raises(ConfigError, match=sentence):
+            find(config(function))

@@ -1,0 +1,184 @@
+"""Compressed inputs, whole and damaged: nothing is lost in silence, and what lies around the damage is read."""
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.readers.decompress import CODECS, PIECE_BYTES, DecompressedStream
+from data_prep.readers.flaw import Flaw
+from data_prep.readers.streams import open_input
+from pipeline.errors import CorpusError
+from tests.unit.data_prep.read_records import MIB, flaws, make_reader, read_all, texts
+
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+NAMES = sorted(COMPRESS)
+
+
+def lines(count: int, seed: int = 0) -> list[bytes]:
+    """Lines of JSON that hardly compress."""
+    random_ = random.Random(seed)
+    return [b'{"text": "%d %s"}\n' % (number, random_.randbytes(150).hex().encode()) for number in range(count)]
+
+
+def expected(some: list[bytes]) -> list[str]:
+    return [line[10:-3].decode() for line in some]
+
+
+def decode(suffix: str, stored: bytes) -> tuple[bytes, list[str]]:
+    """All that can be read of a stream, and the flaws met."""
+    codec = next(codec for codec in CODECS if codec.suffix == suffix)
+    stream, found, met = DecompressedStream(io.BytesIO(stored), codec), b"", []
+    while True:
+        try:
+            block = stream.read(1000)
+        except Flaw as flaw:
+            met.append(flaw.reason)
+            continue
+        if not block:
+            return found, met
+        found += block
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+@given(parts=st.lists(st.binary(max_size=2000), max_size=5), repeats=st.integers(1, 200))
+def test_any_number_of_frames_of_any_size(suffix: str, parts: list[bytes], repeats: int) -> None:
+    parts = [part * repeats for part in parts]
+    assert decode(suffix, b"".join(map(COMPRESS[suffix], parts))) == (b"".join(parts), [])
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+def test_a_stream_cut_anywhere_gives_what_is_before_the_cut_and_says_so(suffix: str) -> None:
+    content = b"".join(lines(20))
+    stored = COMPRESS[suffix](content)
+    for end in range(1, len(stored)):
+        found, met = decode(suffix, stored[:end])
+        assert content.startswith(found)
+        assert met == ["cut_short"], end
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+def test_a_flipped_bit_anywhere_is_told(suffix: str) -> None:
+    content = b"".join(lines(20))
+    stored = COMPRESS[suffix](content)
+    for at in range(0, len(stored), 7):
+        damaged = bytearray(stored)
+        damaged[at] ^= 1 << (at % 8)
+        found, met = decode(suffix, bytes(damaged))
+        assert met or found == content, at  # some bits, such as a gzip header's time, mean nothing
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+def test_frames_behind_a_damaged_one_are_read(tmp_path: Path, suffix: str) -> None:
+    parts = [lines(400, seed) for seed in range(4)]
+    frames = [bytearray(COMPRESS[suffix](b"".join(part))) for part in parts]
+    frames[1][len(frames[1]) // 2] ^= 0xFF
+    frames[1][len(frames[1]) // 2 + 1] ^= 0xFF
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(b"".join(frames))
+    found = read_all(make_reader("jsonl", tmp_path))
+    read = texts(found)
+    assert read[:400] == expected(parts[0])
+    assert read[-800:] == expected(parts[2] + parts[3])
+    assert [reason for _, reason in flaws(found)].count("damaged_archive") == 1
+
+
+def test_gzip_gives_every_line_before_the_damage(tmp_path: Path) -> None:
+    some = lines(300)
+    stored = bytearray(gzip.compress(b"".join(some)))
+    assert len(stored) > PIECE_BYTES
+    stored[PIECE_BYTES + 5000 : PIECE_BYTES + 5100] = bytes(100)
+    (tmp_path / "a.jsonl.gz").write_bytes(stored)
+    found = read_all(make_reader("jsonl", tmp_path))
+    kept = next(number for number, text in enumerate(expected(some)) if text not in texts(found))
+    whole = PIECE_BYTES / len(stored) * len(some)
+    assert kept > whole
+    assert flaws(found)[0][0] >= kept
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+def test_what_is_not_compressed_is_one_broken_record(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(b"".join(lines(1000)))
+    found = read_all(make_reader("jsonl", tmp_path))
+    assert texts(found) == []
+    assert flaws(found) == [(0, "damaged_archive")]
+
+
+def test_zeros_between_and_behind_frames_are_padding() -> None:
+    stored = gzip.compress(b"one") + bytes(700) + gzip.compress(b"two") + bytes(70000)
+    assert decode(".gz", stored) == (b"onetwo", [])
+
+
+def test_zstd_frames_to_be_skipped_and_long_windows() -> None:
+    content = random.Random(0).randbytes(MIB) * 3
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=28, enable_ldm=True)
+    long = zstandard.ZstdCompressor(compression_params=parameters)
+    with io.BytesIO() as file:
+        with long.stream_writer(file, closefd=False) as writer:
+            writer.write(content)
+        stored = file.getvalue()
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00data"
+    assert decode(".zst", skipped + stored + skipped + stored) == (content * 2, [])
+
+
+@pytest.mark.parametrize("suffix", NAMES)
+def test_an_empty_file_holds_nothing(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(b"")
+    (tmp_path / f"b.jsonl{suffix}").write_bytes(COMPRESS[suffix](b""))
+    assert read_all(make_reader("jsonl", tmp_path)) == []
+
+
+def test_a_compressed_file_is_known_without_its_suffix(tmp_path: Path) -> None:
+    (tmp_path / "a.download").write_bytes(zstandard.compress(b"".join(lines(3))))
+    assert texts(read_all(make_reader("jsonl", tmp_path / "a.download"))) == expected(lines(3))
+
+
+def test_a_cut_text_file_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a text of some length")[:-9])
+    assert flaws(read_all(make_reader("text", tmp_path))) == [(0, "cut_short")]
+
+
+def test_paragraphs_before_a_cut_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\n\ntwo\n\nthree")[:-8])
+    found = read_all(make_reader("text", tmp_path, document="paragraph"))
+    assert texts(found) == ["one", "two"]
+    assert flaws(found) == [(2, "cut_short")]
+
+
+def test_what_must_be_whole_is_refused_when_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "list.gz"
+    path.write_bytes(gzip.compress(b"one\ntwo\n"))
+    with open_input(str(path)) as file:
+        assert file.read() == b"one\ntwo\n"
+    path.write_bytes(gzip.compress(b"one\ntwo\n")[:-1])
+    with pytest.raises(CorpusError, match=r"input .*list\.gz is damaged or cut short"), open_input(str(path)) as file:
+        file.read()
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_memory_is_bounded_whatever_the_file_holds(tmp_path: Path, suffix: str) -> None:
+    content = b"".join(lines(3000)) * 100  # 93 MB
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](content))
+    script = (
+        "import resource, sys\n"
+        "from tests.unit.data_prep.read_records import make_reader, open_all\n"
+        "(reading,) = open_all(make_reader('jsonl', sys.argv[1]))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert sum(1 for _ in reading) == 300_000\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 32 << 10  # KiB

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from data_prep.tasks.store import forget
+from pipeline.errors import CorpusError
+from tests.unit.data_prep.reads import counts, runner_for
+from tests.unit.data_prep.write_task import Failing, WriteTask, done_of, finish
+
+
+def test_only_unfinished_tasks_run_and_they_are_counted(tmp_path: Path) -> None:
+    tasks = [WriteTask(number=number) for number in range(5)]
+    expected = {number: finish(tmp_path, tasks[number]) for number in (1, 3)}
+    stamps = {done.folder: (tmp_path / done.folder).stat().st_ino for done in expected.values()}
+    runner = runner_for(tmp_path)
+    assert runner.has_unfinished(tasks)
+    done = runner.run(tasks)
+    assert [one.result.big - 2**127 for one in done] == [0, 1, 2, 3, 4]
+    assert {folder: (tmp_path / folder).stat().st_ino for folder in stamps} == stamps
+    assert counts(runner) == {"write": (5, 3)}
+    assert not runner.has_unfinished(tasks)
+    assert runner_for(tmp_path).run(tasks) == done
+
+
+def test_a_phase_may_come_in_parts_and_again(tmp_path: Path) -> None:
+    runner = runner_for(tmp_path)
+    first, second = [WriteTask(number=number) for number in range(3)], [WriteTask(number=3)]
+    done = runner.run(first)
+    runner.run(second)
+    assert counts(runner) == {"write": (4, 4)}
+    again = runner_for(tmp_path)
+    forget(tmp_path, done[:1], ("empty",))
+    assert again.run(first, without=("empty",)) == done
+    again.run(second)
+    assert counts(again) == {"write": (4, 0)}
+    assert again.has_unfinished(first)
+    assert again.run(first) == done
+    assert counts(again) == {"write": (4, 1)}
+    assert set(again.seconds) == {"write"}
+    assert runner.run([]) == []
+
+
+def test_tasks_before_a_failing_one_stay_finished(tmp_path: Path) -> None:
+    tasks = [WriteTask(), Failing(error=CorpusError("bad input")), WriteTask(number=1)]
+    with pytest.raises(CorpusError, match=r"^bad input$"):
+        runner_for(tmp_path).run(tasks)
+    assert done_of(tmp_path, tasks[0]) is not None
+    assert done_of(tmp_path, tasks[2]) is None

@@ -1,0 +1,93 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from data_prep.tasks.store import complete, find_done, forget, task_folder
+from pipeline.errors import CorpusError, TokenizerError
+from tests.unit.data_prep.write_task import Failing, Place, WriteTask, done_of, files, finish
+
+
+def test_a_finished_task_is_found_with_its_files_and_result(tmp_path: Path) -> None:
+    task = WriteTask(number=1)
+    assert done_of(tmp_path, task) is None
+    done = finish(tmp_path, task)
+    assert done.folder == task_folder(task) == f"write/{task.key}"
+    assert [(output.name, output.bytes) for output in done.outputs] == [
+        ("deep/0.txt", 500),
+        ("deep/1.txt", 600),
+        ("empty", 0),
+    ]
+    assert done.result == task.run(tmp_path, tmp_path)
+    assert [path.name for path in (tmp_path / "write").iterdir()] == [task.key]
+
+
+def test_checksums_tell_contents_apart(tmp_path: Path) -> None:
+    one, two = (finish(tmp_path, WriteTask(places=(Place(content),))) for content in ("abc", "abd"))
+    assert one.outputs[0].xxh3 != two.outputs[0].xxh3
+    assert one.outputs[1] == two.outputs[1]
+
+
+def test_a_task_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"^so$"):
+        complete(tmp_path, Failing(error=TokenizerError("so")), "write/key")
+    assert list((tmp_path / "write").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_no_room_is_told_with_its_cure_and_leaves_nothing(tmp_path: Path, number: int) -> None:
+    kept = finish(tmp_path, WriteTask())
+    sentence = rf"^work \({tmp_path}\) cannot be written: {os.strerror(number)}; make room .* finished tasks are kept$"
+    with pytest.raises(CorpusError, match=sentence):
+        complete(tmp_path, Failing(error=OSError(number, os.strerror(number))), "write/key")
+    assert [path.name for path in (tmp_path / "write").iterdir()] == [Path(kept.folder).name]
+
+
+def test_another_error_of_the_system_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError):
+        complete(tmp_path, Failing(error=PermissionError(errno.EACCES, "Permission denied")), "write/key")
+
+
+@pytest.mark.parametrize("name", ["deep/0.txt", "empty"])
+def test_a_missing_file_makes_a_task_unfinished_unless_it_is_not_needed(tmp_path: Path, name: str) -> None:
+    task = WriteTask()
+    done = finish(tmp_path, task)
+    (tmp_path / done.folder / name).unlink()
+    assert done_of(tmp_path, task) is None
+    assert find_done(tmp_path, task, done.folder, without=("other",)) is None
+    assert find_done(tmp_path, task, done.folder, without=("other", name)) == done
+    assert finish(tmp_path, task) == done
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 499, b"x" * 501])
+def test_a_file_of_another_size_makes_a_task_unfinished(tmp_path: Path, content: bytes) -> None:
+    task = WriteTask()
+    done = finish(tmp_path, task)
+    before = files(tmp_path / done.folder)
+    (tmp_path / done.folder / "deep/0.txt").write_bytes(content)
+    assert done_of(tmp_path, task) is None
+    assert finish(tmp_path, task) == done
+    assert files(tmp_path / done.folder) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[[], 3]", b"\xff", b"[[], {}]"])
+def test_a_damaged_record_makes_a_task_unfinished(tmp_path: Path, content: bytes) -> None:
+    task = WriteTask()
+    done = finish(tmp_path, task)
+    (tmp_path / done.folder / "task.json").write_bytes(content)
+    assert done_of(tmp_path, task) is None
+    assert finish(tmp_path, task) == done
+
+
+def test_what_is_forgotten_is_gone_and_nothing_else(tmp_path: Path) -> None:
+    one, two = WriteTask(), WriteTask(number=1)
+    done = finish(tmp_path, one)
+    finish(tmp_path, two)
+    before = files(tmp_path / done.folder)
+    for _ in range(2):
+        forget(tmp_path, [done], ("empty", "not there"))
+    assert set(before) - set(files(tmp_path / done.folder)) == {"empty"}
+    assert done_of(tmp_path, one) is None
+    assert find_done(tmp_path, one, done.folder, without=("empty",)) == done
+    assert done_of(tmp_path, two) is not None
