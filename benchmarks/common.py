@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +56,23 @@ def run_alone(module: str, arguments: Sequence[str], num_cores: int = 1) -> dict
         raise RunFailedError("\n".join(errors.splitlines()[-4:]))
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
+
+
+class Stopwatch:
+    """Seconds from entering to leaving; a context manager."""
+
+    seconds = 0.0
+    """By the clock."""
+    cpu_seconds = 0.0
+    """Of this process and of those that it started and that have ended."""
+
+    def __enter__(self) -> "Stopwatch":
+        self._start, self._cpu_start = time.perf_counter(), sum(os.times()[:4])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = time.perf_counter() - self._start
+        self.cpu_seconds = sum(os.times()[:4]) - self._cpu_start
 
 
 def peak_mib() -> int:

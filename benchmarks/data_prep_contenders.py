@@ -6,13 +6,12 @@ everything that a user of the library would wait for on a long job is.
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import peak_mib
+from benchmarks.common import Stopwatch, peak_mib
 from benchmarks.data_prep_text import Text, documents
 
 _BATCH_BYTES = 4 << 20
@@ -22,7 +21,7 @@ _BATCH_BYTES = 4 << 20
 class Run:
     """What one run found."""
 
-    seconds: float
+    watch: Stopwatch
     """How long it took."""
     tokens: int
     """Tokens, one EOS for each document included."""
@@ -56,12 +55,12 @@ def tarmac(
             "workers": workers,
         }
     )
-    start = time.perf_counter()
-    prep(config, Console(file=sys.stderr))
-    return _measure(scratch, time.perf_counter() - start)
+    with Stopwatch() as watch:
+        prep(config, Console(file=sys.stderr))
+    return _measure(scratch, watch)
 
 
-def _measure(scratch: Path, seconds: float) -> Run:
+def _measure(scratch: Path, watch: Stopwatch) -> Run:
     corpus, work = scratch / "corpus", scratch / "corpus.work"
     source = json.loads((corpus / "manifest.json").read_bytes())["statistics"]["sources"]["text"]
     figures = json.loads((corpus / "prep.json").read_bytes())
@@ -72,7 +71,7 @@ def _measure(scratch: Path, seconds: float) -> Run:
     shard_bytes = sum(path.stat().st_size for path in shards)
     tokens = _tokens(corpus)
     return Run(
-        seconds,
+        watch,
         tokens,
         {
             "phases": figures["seconds"],
@@ -129,9 +128,9 @@ def encoder(text: Text, scratch: Path) -> Run:
 
     made = make_encoder(load_tokenizer(text.tokenizer), "auto")
     batches = list(_batches(text))
-    start = time.perf_counter()
-    tokens = sum(len(made.encode(batch)[0]) for batch in batches)
-    return Run(time.perf_counter() - start, tokens + text.documents, {"encoder": made.name})
+    with Stopwatch() as watch:
+        tokens = sum(len(made.encode(batch)[0]) for batch in batches)
+    return Run(watch, tokens + text.documents, {"encoder": made.name})
 
 
 def sentencepiece(text: Text, scratch: Path) -> Run:
@@ -140,9 +139,9 @@ def sentencepiece(text: Text, scratch: Path) -> Run:
 
     processor = SentencePieceProcessor(model_file=f"{text.tokenizer}/tokenizer.model")
     batches = list(_batches(text))
-    start = time.perf_counter()
-    tokens = sum(len(ids) for batch in batches for ids in processor.Encode(batch, num_threads=1))
-    return Run(time.perf_counter() - start, tokens + text.documents)
+    with Stopwatch() as watch:
+        tokens = sum(len(ids) for batch in batches for ids in processor.Encode(batch, num_threads=1))
+    return Run(watch, tokens + text.documents)
 
 
 def _batches(text: Text) -> Iterator[list[str]]:
@@ -164,17 +163,16 @@ def datasets(text: Text, scratch: Path) -> Run:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(_huggingface(text, scratch))
-    eos = tokenizer.token_to_id("</s>")
+    eos: Any = tokenizer.token_to_id("</s>")
 
     def encode(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
         return {"input_ids": [[*found.ids, eos] for found in tokenizer.encode_batch_fast(batch["text"])]}
 
-    start = time.perf_counter()
-    loaded = library.load_dataset("json", data_files=text.files, split="train", cache_dir=str(scratch / "cache"))
-    mapped = loaded.map(encode, batched=True, remove_columns=loaded.column_names, new_fingerprint="benchmark")
-    mapped.save_to_disk(str(scratch / "saved"))
-    seconds = time.perf_counter() - start
-    return Run(seconds, sum(len(column) for batch in mapped.data["input_ids"].chunks for column in [batch.values]))
+    with Stopwatch() as watch:
+        loaded = library.load_dataset("json", data_files=text.files, split="train", cache_dir=str(scratch / "cache"))
+        mapped = loaded.map(encode, batched=True, remove_columns=loaded.column_names, new_fingerprint="benchmark")
+        mapped.save_to_disk(str(scratch / "saved"))
+    return Run(watch, sum(len(lists.flatten()) for lists in mapped.data["input_ids"].chunks))
 
 
 def datatrove(text: Text, scratch: Path) -> Run:
@@ -184,16 +182,15 @@ def datatrove(text: Text, scratch: Path) -> Run:
     from datatrove.pipeline.tokens import DocumentTokenizer, DocumentTokenizerMerger
 
     tokenizer = _huggingface(text, scratch)
-    steps = [
+    steps: list[Any] = [
         JsonlReader(str(Path(text.folder, "text"))),
         DocumentTokenizer(str(scratch / "tokens"), tokenizer, eos_token="</s>", seed=0),
     ]
     merger = DocumentTokenizerMerger(str(scratch / "tokens"), str(scratch / "merged"), "merged", seed=0, progress=False)
-    start = time.perf_counter()
-    for name, pipeline in (("tokens", steps), ("merge", [merger])):
-        LocalPipelineExecutor(pipeline, tasks=1, workers=1, logging_dir=str(scratch / "logs" / name)).run()
-    seconds = time.perf_counter() - start
-    return Run(seconds, sum(path.stat().st_size for path in (scratch / "merged").glob("*.ds")) // 2)
+    with Stopwatch() as watch:
+        for name, pipeline in (("tokens", steps), ("merge", [merger])):
+            LocalPipelineExecutor(pipeline, tasks=1, workers=1, logging_dir=str(scratch / "logs" / name)).run()
+    return Run(watch, sum(path.stat().st_size for path in (scratch / "merged").glob("*.ds")) // 2)
 
 
 def _huggingface(text: Text, scratch: Path) -> str:
@@ -220,11 +217,11 @@ def plan_files(text: Text, scratch: Path, number: int = 100_000) -> Run:
     config = PrepConfig.model_validate(
         {"stage": "prep", "output": str(scratch / "corpus"), "sources": [source], "tokenizer": tokenizer}
     )
-    start = time.perf_counter()
-    [plan] = plan_sources(config)
-    tasks = read_tasks(config, plan)
+    with Stopwatch() as watch:
+        [plan] = plan_sources(config)
+        tasks = read_tasks(config, plan)
     assert len(plan.files) == number
-    return Run(time.perf_counter() - start, 0, {"files": number, "tasks": len(tasks)})
+    return Run(watch, 0, {"files": number, "tasks": len(tasks)})
 
 
 CONTENDERS: dict[str, Callable[[Text, Path], Run]] = {
@@ -248,7 +245,9 @@ def main() -> None:
     text = Text(**json.loads(Path(folder, "text.json").read_text()))
     found = CONTENDERS[name](text, Path(scratch))
     print()
-    print(json.dumps({"seconds": found.seconds, "tokens": found.tokens, "peak_mib": peak_mib(), **found.details}))
+    seconds, cpu_seconds = found.watch.seconds, found.watch.cpu_seconds
+    figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "tokens": found.tokens, "peak_mib": peak_mib()}
+    print(json.dumps({**figures, **found.details}))
 
 
 if __name__ == "__main__":

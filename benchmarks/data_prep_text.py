@@ -10,6 +10,7 @@ import shutil
 import sysconfig
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -87,19 +88,18 @@ def documents(text: Text) -> Iterator[str]:
 
 
 def _write(folder: Path, limit: float, source: str | None) -> tuple[int, int]:
-    num_documents = num_bytes = written = 0
-    file = (folder / "0000.jsonl").open("w", encoding="utf-8")
-    for name, document in _salted(source):
-        if num_bytes >= limit:
-            break
-        if written > _FILE_BYTES:
-            file.close()
-            file, written = (folder / f"{num_bytes // _FILE_BYTES:04d}.jsonl").open("w", encoding="utf-8"), 0
-        url = f"https://example.com/{name}"
-        written += file.write(json.dumps({"text": document, "url": url}, ensure_ascii=False) + "\n")
-        num_bytes += len(document.encode())
-        num_documents += 1
-    file.close()
+    num_documents = num_bytes = num_files = 0
+    with ExitStack() as files:
+        for name, document in _salted(source):
+            if num_bytes >= limit:
+                break
+            if num_bytes >= num_files * _FILE_BYTES:
+                file = files.enter_context((folder / f"{num_files:04d}.jsonl").open("w", encoding="utf-8"))
+                num_files += 1
+            line = {"text": document, "url": f"https://example.com/{name}"}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            num_bytes += len(document.encode())
+            num_documents += 1
     return num_documents, num_bytes
 
 

@@ -21,7 +21,7 @@ def add_prep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "prep", help="turn raw text into tokenized shards", description=_DESCRIPTION, epilog=_EPILOG
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="keys to override")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="keys to override")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and, from a sample, the plan")
     parser.add_argument(
         "--replace", action="store_true", help="replace a finished corpus of another config or of other inputs"

@@ -1,12 +1,13 @@
 """Documents between reading and sharding: sorted runs on disk, in frames that a range of hashes picks out.
 
 A reading task holds documents up to a bound, sorts them by (split, hash) and writes them as zstd frames of about
-64 KiB of text. `documents.index.npy` tells of each frame its split, first and last hash, and where it lies. Whoever
-wants a range of hashes opens the frames that overlap it, of all runs of all tasks: nothing depends on how many ranges
-there will be, and so nothing that was read has to be read again when that changes.
+64 KiB of text. `documents.index.npy` tells of each frame its split, first and last hash, and where it lies, sorted so.
+Whoever wants a range of hashes opens the frames that overlap it, of all runs of all tasks: nothing depends on how many
+ranges there will be, and so nothing that was read has to be read again when that changes.
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,9 +23,10 @@ from pipeline.errors import CorpusError
 
 DOCUMENTS_NAME = "documents"
 INDEX_NAME = "documents.index.npy"
-ORIGINS_NAME = "origins.json"
+FACTS_NAME = "documents.json"
 _RUN_BYTES = 96 * 2**20
-_FRAME_BYTES = 64 * 2**10
+FRAME_BYTES = 64 * 2**10
+"""About how much text a frame holds."""
 _OBJECT_BYTES = 256
 """About what Python needs for a document beside its text: very short ones count, too."""
 _INDEX = np.dtype([("split", "<u4"), ("first", "<u8"), ("last", "<u8"), ("offset", "<u8"), ("size", "<u4")])
@@ -84,7 +86,7 @@ class DocumentWriter:
         for stop, row in enumerate(self._rows, 1):
             size += len(row[4]) + len(row[5]) + _ROW.itemsize
             last = stop == len(self._rows)
-            if size > _FRAME_BYTES or last or self._rows[stop][0] != row[0]:
+            if size > FRAME_BYTES or last or self._rows[stop][0] != row[0]:
                 self._write_frame(self._rows[start:stop])
                 start, size = stop, 0
         self._rows.clear()
@@ -110,8 +112,16 @@ class DocumentWriter:
             if kind is None:
                 self._write_run()
         if kind is None:
-            write_array(self._folder / INDEX_NAME, np.array(self._index, dtype=_INDEX))
-            (self._folder / ORIGINS_NAME).write_text(json.dumps(list(self._origins)), "utf-8")
+            write_array(self._folder / INDEX_NAME, np.array(sorted(self._index), dtype=_INDEX))
+            facts = {"origins": list(self._origins), "widest": self._widest()}
+            (self._folder / FACTS_NAME).write_text(json.dumps(facts), "utf-8")
+
+    def _widest(self) -> list[int]:
+        """Of each split, the widest range of hashes that a frame covers."""
+        widest = [0] * (1 + max((row[0] for row in self._index), default=0))
+        for split, first, last, _, _ in self._index:
+            widest[split] = max(widest[split], last - first)
+        return widest
 
 
 _LOWER = (1 << HALF_BITS) - 1
@@ -136,8 +146,17 @@ class DocumentRuns:
         return np.asarray(np.load(self.folder / INDEX_NAME, mmap_mode="r"))
 
     @cached_property
-    def _origins(self) -> list[str]:
-        return list(json.loads((self.folder / ORIGINS_NAME).read_text("utf-8")))
+    def _facts(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / FACTS_NAME).read_text("utf-8")))
+
+    def frames(self, split: int, first: int, last: int) -> NDArray[Any]:
+        """The index's rows of a split's frames that overlap [first, last]; little of the index is read."""
+        if split >= len(self._facts["widest"]):
+            return self._index[:0]
+        start = bisect_left(self._index, (split, max(0, first - self._facts["widest"][split])), key=_place)
+        stop = bisect_right(self._index, (split, last), key=_place)
+        frames = np.array(self._index[start:stop])
+        return frames[frames["last"] >= first]
 
     def documents(self, split: int, first: int, last: int) -> Iterator[StoredDocument]:
         """Documents of a split whose hash's upper half is in [first, last], in no order.
@@ -145,8 +164,7 @@ class DocumentRuns:
         Raises:
             CorpusError: The file is damaged.
         """
-        index = self._index
-        frames = index[(index["split"] == split) & (index["last"] >= first) & (index["first"] <= last)]
+        frames = self.frames(split, first, last)
         if not len(frames):
             return
         decompressor = zstandard.ZstdDecompressor()
@@ -168,15 +186,21 @@ class DocumentRuns:
         count = int.from_bytes(data[:4], "little")
         text = 4 + count * _ROW.itemsize
         rows = np.frombuffer(data[4:text], dtype=_ROW)
+        origins = self._facts["origins"]
         metadata = text + int(rows["text"].sum(dtype=np.int64))
         for upper, lower, position, origin, text_bytes, metadata_bytes in rows.tolist():
             if first <= upper <= last:
                 yield StoredDocument(
                     upper << HALF_BITS | lower,
-                    self._origins[origin],
+                    origins[origin],
                     position,
                     bytes(data[text : text + text_bytes]),
                     bytes(data[metadata : metadata + metadata_bytes]),
                 )
             text += text_bytes
             metadata += metadata_bytes
+
+
+def _place(row: Any) -> tuple[int, int]:
+    """What the index is sorted by. Searched by hand: numpy would read the whole index."""
+    return int(row["split"]), int(row["first"])

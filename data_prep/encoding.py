@@ -84,7 +84,7 @@ def _probed(tokenizer: Tokenizer, fast: Callable[[Tokenizer], FastEncoder]) -> E
     except TarmacError as error:
         return Encoder(tokenizer, reason=str(error))
     encoder = Encoder(tokenizer, made)
-    for text in probes(tokenizer, made.controls):
+    for text in probes(tokenizer, made.names):
         if not _same(encoder.encode([text]), encoder.reference([text])):
             return Encoder(tokenizer, reason=f"{made.name} gives other ids for {text[:40]!r}")
     return encoder

@@ -25,15 +25,16 @@ _TAILS = ("x y", " ", "\n", "\tx", "\n\nx")
 """Ends that decide how the white space before them is split."""
 
 
-def probes(tokenizer: Tokenizer, controls: Sequence[str]) -> list[str]:
-    """Hard texts, the spellings of control tokens, all scripts, and every piece of the tokenizer in two orders."""
+def probes(tokenizer: Tokenizer, names: Sequence[str]) -> list[str]:
+    """Hard texts, spellings of names and bytes, all scripts, and every piece of the tokenizer in two orders."""
     pieces = [piece for id_ in range(tokenizer.vocab_size) if (piece := tokenizer.decode([id_]))]
     mixed = random.Random(0).sample(pieces, len(pieces))
     shared = "".join(mixed)[:_LONG].rstrip() + " " * 700
     return [
         *_HARD,
         *(run * (_LONG // len(run)) for run in _RUNS),
-        *(before + name + after for name in controls for before in ("", "a", " ", "\n") for after in ("", "a ")),
+        *(before + name + after for name in names for before in ("", "a", " ", "\n", "\u4e2d") for after in ("", "a ")),
+        *(f"<0x{byte:02X}>" for byte in range(256)),
         *_scripts(),
         "".join(pieces),
         "".join(mixed),

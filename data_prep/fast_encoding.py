@@ -44,7 +44,7 @@ class FastEncoder:
         except ImportError as error:
             raise MissingDependencyError(f"{_PACKAGE} is not installed: pip install 'tarmac[fast]'") from error
         self.name = f"{_PACKAGE} {version(_PACKAGE)}"
-        form, self.controls = text_form(tokenizer)
+        form, self.names = text_form(tokenizer)
         try:
             self._encoder = fastokens.Tokenizer.from_json_str(json.dumps(form))
         except ValueError as error:
@@ -57,7 +57,7 @@ class FastEncoder:
 
 
 def text_form(tokenizer: Tokenizer) -> tuple[dict[str, Any], list[str]]:
-    """`tokenizer.json` for texts, and the names of the control tokens, which are text like any other to it.
+    """`tokenizer.json` for texts, and the names of what no text may become: control tokens, also as they are there.
 
     Raises:
         TarmacError: There is no exact one.
@@ -66,9 +66,25 @@ def text_form(tokenizer: Tokenizer) -> tuple[dict[str, Any], list[str]]:
         write_huggingface(tokenizer, folder)
         form: dict[str, Any] = json.loads((Path(folder) / TOKENIZER_NAME).read_bytes())
     added = form.get("added_tokens") or []
+    names = {token["content"]: f"<|{token['id']}|>" for token in added if token["special"]}
+    if isinstance(form["model"]["vocab"], dict):
+        form["model"] = _text_model(form["model"], names)
     if isinstance(tokenizer, SentencePieceTokenizer) and form["normalizer"]:  # which puts a space before the text
         spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
         form["normalizer"] = {"type": "Sequence", "normalizers": [spaces, form["normalizer"]]}
-    plain = [token for token in added if not token["special"]]
-    controls = [token["content"] for token in added if token["special"]]
-    return {**form, "added_tokens": plain, "post_processor": None, "truncation": None, "padding": None}, controls
+    form["added_tokens"] = [token for token in added if not token["special"]]
+    return {**form, "post_processor": None, "truncation": None, "padding": None}, [*names, *names.values()]
+
+
+def _text_model(model: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """A BPE model with other names for its control tokens, and an entry for every ASCII character.
+
+    Where a text spells an entry that no merge makes, such as `<s>` or `<0x0A>`, fastokens takes that entry if the
+    vocabulary lacks one of its characters. So the names are ASCII, and every such character has an entry: its byte's.
+    """
+    vocab = {names.get(piece, piece): id_ for piece, id_ in model["vocab"].items()}
+    for code in range(128):
+        if (byte_piece := f"<0x{code:02X}>") in vocab:
+            vocab.setdefault(chr(code), vocab[byte_piece])
+    unknown: Any = model.get("unk_token")
+    return {**model, "vocab": vocab, "unk_token": names.get(unknown, unknown)}

@@ -19,8 +19,8 @@ class CorpusFolder:
     """Puts a built corpus where it belongs."""
 
     def __init__(self, output: Path, work: Path) -> None:
-        """Fill `output` with what tasks left in `work`."""
-        self._output, self._work = output, work
+        """Fill `output`, or what it is a link to, with what tasks left in `work`."""
+        self._output, self._work = output.resolve(), work
 
     def create(self, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int) -> dict[Split, int]:
         """Make the corpus beside its place, then rename it there; what was there before goes. Returns how many pairs.

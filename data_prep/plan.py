@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -59,7 +60,7 @@ def _plan(number: int, source: Source) -> SourcePlan:
 def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
     """The tasks that read a source."""
     filters = config.filters if plan.source.filters is None else plan.source.filters
-    shared = {
+    shared: dict[str, Any] = {
         "source": Source(name=plan.source.name, reader=_without_paths(plan.source.reader)),
         "cleaning": config.cleaning,
         "filters": filters,

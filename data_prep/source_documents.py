@@ -1,15 +1,17 @@
 """One source after reading, deduplication and the split: its documents in the order of their hashes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from data_prep.document import HALF_BITS, upper_half
-from data_prep.document_runs import DocumentRuns, StoredDocument
+from data_prep.document_runs import DocumentRuns, DocumentWriter, StoredDocument
 from data_prep.rows import GONE, read_rows
 from data_prep.split import SPLITS
+from data_prep.tasks.store import PARTIAL_SUFFIX
 from pipeline.corpus.manifest import Split
 
 HASHES_END = 1 << HALF_BITS
@@ -48,20 +50,44 @@ class SourceDocuments:
     ) -> Iterator[StoredDocument]:
         """Documents of a split, by hash; the upper halves are in [first, last].
 
-        About 32 MiB of text are held at a time.
+        About 32 MiB of text are held at a time. Where so many runs are there that a step would open more frames than
+        it holds text, all documents are first brought together in runs of their own.
 
         Raises:
             CorpusError: A file of a reading task is damaged.
         """
         steps = max(1, self.text_bytes * (last - first + 1) // HASHES_END // _STEP_BYTES)
         runs = [DocumentRuns(work / folder) for folder in self.reads]
-        for start, stop in hash_ranges(steps, first, last):
-            yield from sorted(self._step(work, runs, SPLITS.index(split), start, stop), key=self._order)
+        taken = partial(self._taken, work, runs, SPLITS.index(split))
+        if steps == 1 or not self._is_scattered(runs, SPLITS.index(split), first, last, steps):
+            yield from self._in_steps(taken, hash_ranges(steps, first, last))
+            return
+        with TemporaryDirectory(prefix="merge-", suffix=PARTIAL_SUFFIX, dir=self._scratch(work)) as folder:
+            with DocumentWriter(Path(folder)) as merged:
+                for document in taken(first, last):
+                    merged.add(0, *document)
+            yield from self._in_steps(partial(DocumentRuns(Path(folder)).documents, 0), hash_ranges(steps, first, last))
+
+    def _is_scattered(self, runs: list[DocumentRuns], split: int, first: int, last: int, steps: int) -> bool:
+        """Whether steps would open more than twice the frames that there are: those at their borders come twice."""
+        frames = sum(len(run.frames(split, first, last)) for run in runs)
+        return steps * sum(len(run.frames(split, first, first)) for run in runs) > frames
+
+    def _in_steps(
+        self, taken: Callable[[int, int], Iterable[StoredDocument]], ranges: Iterable[tuple[int, int]]
+    ) -> Iterator[StoredDocument]:
+        for first, last in ranges:
+            yield from sorted(taken(first, last), key=self._order)
+
+    def _scratch(self, work: Path) -> Path:
+        folder = work / "merge"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _order(self, document: StoredDocument) -> tuple[int, int]:
         return document.hash, document.id(self.name)
 
-    def _step(
+    def _taken(
         self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
     ) -> Iterator[StoredDocument]:
         rows = read_rows((work / folder for folder in self.gone), GONE, first, last)

@@ -59,6 +59,7 @@ def train_tokenizer(texts: Iterable[str], config: TrainTokenizer) -> SentencePie
             allow_whitespace_only_pieces=True,
             byte_fallback=True,
             character_coverage=config.character_coverage,
+            required_chars=SPACE,  # without a piece of its own a space would be spelled in the bytes of U+2581
             max_sentence_length=1 << 16,
             unk_id=0,
             bos_id=1,

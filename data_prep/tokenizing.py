@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from data_prep.encoding import make_encoder
 from data_prep.source_documents import SourceDocuments
 from data_prep.tasks.task import Task
 from data_prep.tokenizer import train_tokenizer
@@ -81,7 +82,7 @@ class MeasureTask(Task):
         """Bytes per token of the source's first 2 MB of training text in the order of hashes."""
         tokenizer = load_tokenizer(work / self.tokenizer / TOKENIZER_FOLDER)
         texts = list(_texts(SampledSource(self.source, _MEASURED_BYTES), work))
-        tokens = sum(len(tokenizer.encode(text)) + 1 for text in texts)
+        tokens = len(make_encoder(tokenizer, "auto").encode(texts)[0]) + len(texts)
         return sum(len(text.encode("utf-8")) for text in texts) / max(1, tokens)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError, CorpusError, MissingDependencyError, Ta
 
 MAX_RETRIES = 3
 """How often a task begins again when its worker or its node is lost."""
+KNOCK_SECONDS = 20
 GIGABYTE = 2**30
 _OBJECT_STORE_BYTES = 80 * 2**20
 """About the least that Ray accepts; tasks exchange files, not objects."""
@@ -66,8 +68,9 @@ class RayTasks:
         self._ray = _import_ray()
         stack.callback(self._ray.shutdown)
         try:
+            _knock(address)
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             why = str(error).strip().splitlines()[0]
             raise ConfigError(
                 f"executor.address ({address}) leads to no usable Ray cluster ({why}); start one with this version of"
@@ -128,6 +131,13 @@ class RayTasks:
 def _call(function: Callable[[Item], None], item: Item) -> None:
     """What runs in a worker; Ray takes no `functools.partial`."""
     function(item)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nobody answers at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _import_ray() -> Any:

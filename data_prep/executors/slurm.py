@@ -27,7 +27,7 @@ DEFAULT_WORKERS = 64
 MAX_FRUITLESS = 3
 """Arrays in a row that may end without one more finished task."""
 _LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED", "COMPLETED", "GONE")
-"""States after which an unfinished array task is submitted again. COMPLETED: the other disk is slow to show its files;
+"""States after which an unfinished array task is submitted again. COMPLETED: the disk is slow to show its files;
 GONE: SLURM has forgotten it while this process slept."""
 _FAILED = ("FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "SPECIAL_EXIT")
 _AGAIN = "then give the same command: finished tasks are kept"

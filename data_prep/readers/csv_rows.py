@@ -24,7 +24,7 @@ def read(reader: CsvReader, reading: FileReading) -> Records:
         rows = _rows(read_lines(stream), delimiter)
         header = next(rows, [])
         if isinstance(header, Flaw):
-            yield reading.broken(0, header)
+            yield reading.broken(0, Flaw(header.reason, f"{header.detail}; without a header no row is read"))
             return
         for position, row in enumerate(rows):
             yield document(position, row if isinstance(row, Flaw) else _record(header, row))

@@ -79,7 +79,7 @@ def _http_page(block: bytes) -> tuple[str, bytes, tuple[str, str]]:
 
     response = WarcRecord.from_bytes(_WARC_HEAD + str(len(block)).encode() + b"\r\n\r\n" + block)
     try:
-        response.parse_http(strict_mode=False)
+        response.parse_http(quirks_mode=True)  # heads that end their lines with a bare LF
     except OSError as error:
         raise Flaw("bad_http", str(error)) from error
     head = response.http_headers

@@ -132,6 +132,7 @@ class RemoteFile(io.RawIOBase):
         self._system, self._path = filesystem(url)
         self._file: Any = None
         self._position = 0
+        self._block_bytes = BLOCK_BYTES
 
     def readable(self) -> bool:
         """It is."""
@@ -169,25 +170,24 @@ class RemoteFile(io.RawIOBase):
         try:
             self._go()
             data: bytes = self._file.read(size)
-        except _network_errors():
+        except (ValueError, *_network_errors()) as error:
             self._drop()
-            raise
+            if not self._block_bytes or not isinstance(error, ValueError):
+                raise
+            self._block_bytes = 0  # the server knows no ranges: read it as one stream
+            return self._read(size)
         return data
 
     def _go(self) -> None:
         """Have the file open at the position."""
-        try:
-            self._open()
-            if self._file.tell() != self._position:
-                self._file.seek(self._position)
-        except ValueError:  # the server knows no ranges
+        if self._file is not None and not self._block_bytes and self._file.tell() > self._position:
             self._drop()
-            self._open()
-            _discard(self._file, self._position)
-
-    def _open(self) -> None:
         if self._file is None:
-            self._file = self._system.open(self._path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+            self._file = self._system.open(self._path, "rb", block_size=self._block_bytes, cache_type="readahead")
+        if self._block_bytes:
+            self._file.seek(self._position)
+        else:
+            _discard(self._file, self._position - self._file.tell())
 
     def _drop(self) -> None:
         if self._file is not None:

@@ -113,7 +113,7 @@ def told_in_one_sentence() -> Iterator[None]:
         if not any(words in str(error) for words in _PEER_LOST):
             raise
         raise PeerLostError(
-            "another rank ended, and this one with it; its own message is above, the same command resumes"
+            "another rank ended, and this one with it; what it said, if it could, is above; the same command resumes"
         ) from error
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from tests.distributed.jobs import free_port
 from tests.integration.conftest import write_recipe
 
 
@@ -31,7 +32,10 @@ def say(done) -> str:
         ("model={type: checkpoint, run: runs/nope}", ["run runs/nope does not exist"]),
     ],
 )
-def test_wrong_training_config(tmp_path, corpus, capsys, override, words):
+def test_wrong_training_config(tmp_path, corpus, capsys, monkeypatch, override, words):
+    names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    for name, value in names.items():  # else a process that starts a job of its own sets them for all later tests
+        monkeypatch.setenv(name, str(value))
     recipe = write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "run")
     assert main(["train", str(recipe), override]) == 2
     sentence = capsys.readouterr().err.strip()

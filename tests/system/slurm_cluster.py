@@ -7,7 +7,6 @@ default), and `low`, whose jobs `high` preempts. Each node has 8 CPUs, 4,000 MB 
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,7 +25,7 @@ WAIT_SECONDS = 120
 
 _SLURM_CONF = """
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
@@ -62,8 +61,10 @@ PartitionName=debug Default=YES
 PartitionName=low PriorityTier=1 GraceTime=2
 PartitionName=high PriorityTier=10 PreemptMode=OFF
 """
-_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000 Gres=gpu:{gpus}\n"
+_NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000 Gres=gpu:{gpus}\n"
 _GRES = "NodeName={nodes} Name=gpu File={folder}/dev/nvidia[0-{last}] Flags=nvidia_gpu_env\n"
+_AS_LOCALHOST = ("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh")
+"""SLURM asks for the address of the machine's name, which may have none, or one that is not the loopback's."""
 
 
 class SlurmCluster:
@@ -79,10 +80,10 @@ class SlurmCluster:
         self._write_configuration()
 
     def _write_configuration(self) -> None:
-        host, folder, nodes = socket.gethostname().split(".")[0], self.folder, ",".join(NODES)
-        conf = _SLURM_CONF.format(host=host, port=free_port(), folder=folder, nodes=nodes)
+        folder, nodes = self.folder, ",".join(NODES)
+        conf = _SLURM_CONF.format(port=free_port(), folder=folder, nodes=nodes)
         for name in NODES:
-            conf += _NODE.format(name=name, host=host, port=free_port(), gpus=NUM_GPUS)
+            conf += _NODE.format(name=name, port=free_port(), gpus=NUM_GPUS)
         (folder / "slurm.conf").write_text(_nodes_before_partitions(conf))
         (folder / "gres.conf").write_text(_GRES.format(nodes=nodes, folder=folder, last=NUM_GPUS - 1))
         for number in range(NUM_GPUS):  # regular files would leave CUDA_VISIBLE_DEVICES empty
@@ -102,12 +103,19 @@ class SlurmCluster:
         places = {"socket": "munge.socket", "pid-file": "munged.pid", "seed-file": "munge.seed"}
         options = [f"--{option}={run / name}" for option, name in places.items()]
         log = self.folder / "log" / "munged.log"
-        subprocess.run(["munged", f"--key-file={key}", f"--log-file={log}", *options], check=True)
+        self._start("munged", f"--key-file={key}", f"--log-file={log}", *options)
 
     def _start(self, *command: str) -> None:
         environment = {**os.environ, **self.environment}
         with open(self.folder / "log" / "start.log", "ab") as log:
-            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+            subprocess.run(
+                [*_AS_LOCALHOST, *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+            )
 
     def start_node(self, name: str) -> None:
         """Start the daemon of one node."""
@@ -151,7 +159,8 @@ class SlurmCluster:
     def run(self, *command: str) -> str:
         """Standard output of one of SLURM's commands."""
         environment = {**os.environ, **self.environment}
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        words = [*_AS_LOCALHOST, *command]
+        return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
     def node_states(self) -> dict[str, str]:
         """State of each node, such as `idle` or `down`."""

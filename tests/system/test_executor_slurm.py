@@ -37,7 +37,7 @@ def slurm() -> Iterator[SlurmCluster]:
 @pytest.fixture
 def work(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Path]:
     """A work folder whose name a shell and SLURM would misread; whatever a test left in the queue goes."""
-    folder = tmp_path / "a work % folder"
+    folder = tmp_path / "a work %j folder"
     folder.mkdir()
     yield folder
     slurm.run("scancel", "--user=root")

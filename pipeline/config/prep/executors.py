@@ -19,8 +19,8 @@ class RayExecutor(Config):
 
     type: Literal["ray"]
     """The executor."""
-    address: str | None = None
-    """Address of a cluster, or `auto`; one is started on this machine if not given."""
+    address: Annotated[str, Field(pattern=r"^(auto|[^/]+:\d+)$")] | None = None
+    """HOST:PORT of a cluster's head, or `auto` on one of its nodes; a Ray is started on this machine if not given."""
     memory_gb: PositiveInt = 2
     """Memory that a task asks for."""
 

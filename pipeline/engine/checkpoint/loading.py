@@ -1,6 +1,6 @@
 """Loading: the newest checkpoint that verifies, chosen by all ranks together; bad ones are set aside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.engine.checkpoint.commit import (
@@ -30,12 +30,7 @@ def newest_good(group: ProcessGroup, checkpoints: Path, on_corrupt: OnCorrupt) -
     """
     rejected: list[str] = []
     while True:
-        candidate = group.main_decides(lambda: _newest(checkpoints))
-        if candidate is None and rejected:
-            raise CheckpointError(
-                f"no checkpoint in {checkpoints} is whole ({', '.join(rejected)} set aside as .corrupt);"
-                " choose another output, or delete the run to start over"
-            )
+        candidate = group.main_decides(lambda: _newest(checkpoints, rejected))
         if candidate is None:
             return None
         step, commit, reason = candidate
@@ -50,8 +45,13 @@ def newest_good(group: ProcessGroup, checkpoints: Path, on_corrupt: OnCorrupt) -
         group.main_decides(lambda folder=folder, reason=reason: _reject(folder, reason, on_corrupt))
 
 
-def _newest(checkpoints: Path) -> tuple[int, Commit | None, str] | None:
+def _newest(checkpoints: Path, rejected: Sequence[str]) -> tuple[int, Commit | None, str] | None:
     steps = committed_steps(checkpoints)
+    if not steps and rejected:
+        raise CheckpointError(
+            f"no checkpoint in {checkpoints} is whole ({', '.join(rejected)} set aside as .corrupt);"
+            " choose another output, or delete the run to start over"
+        )
     if not steps:
         return None
     try:

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import read_manifest
+from pipeline.corpus.verification import shard_files
 from pipeline.errors import CorpusError
 from tests.unit.corpus.build import write_corpus
 
@@ -15,8 +16,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [entry.tokens for entry in corpus.manifest.shards("train", "web")] == [3, 1]
     assert corpus.manifest.tokens("train") == 204
     assert corpus.manifest.tokens("validation") == 0
-    names = [path.name for path, _ in corpus.shard_files()]
+    names = [file.path.name for file in shard_files(corpus)]
     assert names == ["code-000000.tar", "web-000000.tar", "web-000001.tar"]
+
+
+def test_the_version_before_is_read(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, {"web": [[[1]]]})
+    values = json.loads((tmp_path / "manifest.json").read_text())
+    del values["test"]
+    (tmp_path / "manifest.json").write_text(json.dumps({**values, "format_version": 1}))
+    assert read_manifest(tmp_path).train == corpus.manifest.train
 
 
 def test_a_fingerprint_follows_the_shards_bytes(tmp_path: Path) -> None:
@@ -32,7 +41,7 @@ def test_a_fingerprint_follows_the_shards_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "format_version is 2; this Tarmac reads 1"),
+        ({"format_version": 3}, "format_version is 3; this Tarmac reads 1 and 2"),
         ({"format_version": None}, "format_version is None"),
         ({"dtype": "float32"}, "is damaged: .*; prepare the corpus again"),
         ({"surprise": 1}, "is damaged: .*; prepare the corpus again"),

@@ -9,15 +9,21 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.corpus.corpus import Corpus, shard_fault
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.index import build_index, index_path, read_index, write_index
 from pipeline.corpus.reader import ShardReader
+from pipeline.corpus.verification import shard_fault, shard_files
 from pipeline.corpus.writer import write_shard
 from pipeline.errors import CorpusError
 from tests.unit.corpus.build import Documents, cut, record, write_corpus
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 65_535), min_size=1, max_size=40), min_size=1, max_size=12)
 PLAIN: Documents = [range(100, 130), range(7), range(500, 640), [9], range(1000, 1049)]
+
+
+def fault(corpus: Corpus) -> str | None:
+    file = shard_files(corpus)[0]
+    return shard_fault(file.path, file.entry)
 
 
 def shard(folder: Path) -> Path:
@@ -155,14 +161,14 @@ def test_a_tarball_cut_at_any_member_boundary_is_refused(corpus: Corpus, keep_in
         with pytest.raises(CorpusError, match=str(path)) as error:
             corpus.open_shard("train", "web", 0)
         assert "\n" not in str(error.value)
-        assert shard_fault(*corpus.shard_files()[0]) == f"has {end} bytes, should have {len(content)}"
+        assert fault(corpus) == f"has {end} bytes, should have {len(content)}"
 
 
 def test_a_missing_tarball_is_named(corpus: Corpus) -> None:
     shard(corpus.folder).unlink()
     with pytest.raises(CorpusError, match=r"web-000000.tar cannot be mapped .*; prepare the corpus again"):
         corpus.open_shard("train", "web", 0)
-    assert shard_fault(*corpus.shard_files()[0]) == "is missing"
+    assert fault(corpus) == "is missing"
     with pytest.raises(CorpusError, match="cannot be read"):
         build_index(shard(corpus.folder))
 
@@ -177,9 +183,9 @@ def test_every_flipped_bit_of_tokens_is_found(corpus: Corpus) -> None:
             damaged[place] ^= 0x10
             path.write_bytes(damaged)
             assert corpus.open_shard("train", "web", 0).damaged_chunks() == [chunk]
-            assert shard_fault(*corpus.shard_files()[0]) == "has other bytes than were written"
+            assert fault(corpus) == "has other bytes than were written"
     path.write_bytes(content)
-    assert shard_fault(*corpus.shard_files()[0]) is None
+    assert fault(corpus) is None
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:

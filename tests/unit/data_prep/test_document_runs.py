@@ -32,7 +32,7 @@ def write(folder: Path, documents: list[Given], run_bytes: int = 1 << 20) -> Doc
 
 @pytest.fixture
 def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document_runs, "_FRAME_BYTES", 50)
+    monkeypatch.setattr(document_runs, "FRAME_BYTES", 50)
 
 
 @given(DOCUMENTS, st.integers(0, 2), BORDERS, BORDERS, st.integers(0, 3000))
@@ -45,7 +45,7 @@ def test_a_range_of_a_split_is_what_a_filter_leaves(
     run_bytes: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(document_runs, "_FRAME_BYTES", 80)
+        patch.setattr(document_runs, "FRAME_BYTES", 80)
         runs = write(tmp_path_factory.mktemp("runs"), documents, run_bytes)
     wanted = [one.stored for one in documents if one.split == split and first <= one.hash >> 64 <= last]
     assert Counter(runs.documents(split, first, last)) == Counter(wanted)

@@ -190,6 +190,17 @@ def test_leftovers_of_killed_starts_go(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"work", "corpus"}
 
 
+def test_a_link_to_another_disk_is_followed(tmp_path: Path) -> None:
+    work, output = tmp_path / "work", tmp_path / "corpus"
+    (tmp_path / "disk").mkdir()
+    output.symlink_to(tmp_path / "disk")
+    for salt in ("old", "new"):
+        create(CorpusFolder(output, work), built(work, ("web",), salt))
+        assert output.is_symlink()
+        assert files(tmp_path / "disk")["shards/web/web-000000.tar"].endswith(salt.encode())
+    assert {path.name for path in tmp_path.iterdir()} == {"work", "corpus", "disk"}
+
+
 def test_an_output_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"output .* cannot be made: Not a directory; choose another folder"):

@@ -82,6 +82,14 @@ def test_character_coverage_decides_which_characters_have_pieces() -> None:
     assert len(all_.encode("\u4e2d")) == 1
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_spaces_come_back_where_the_sample_had_none(algorithm: str) -> None:
+    texts = ["\u6570\u636e\u5904\u7406", "\u6a21\u578b\u6570\u636e", "\u5904\u7406"] * 20
+    tokenizer = train_tokenizer(texts, config(algorithm, 272))
+    for text in ("\u6570 \u636e  ", " a\n \u2581"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_line_ends_become_part_of_tokens() -> None:
     tokenizer = train_tokenizer(small_texts(300), config())
     tokens = [tokenizer.decode([id_]) for id_ in tokenizer.encode(small_texts(1)[0])]

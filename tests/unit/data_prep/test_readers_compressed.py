@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from data_prep.readers.decompress import CODECS, PIECE_BYTES, DecompressedStream
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.lines import MAX_RECORD_BYTES
 from data_prep.readers.streams import open_input
 from pipeline.errors import CorpusError
 from tests.unit.data_prep.read_records import MIB, flaws, make_reader, read_all, texts
 
 COMPRESS = {
-    ".gz": gzip.compress,
+    ".gz": lambda content: gzip.compress(content, 1),
     ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
@@ -168,17 +169,28 @@ def test_what_must_be_whole_is_refused_when_damaged(tmp_path: Path) -> None:
         file.read()
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_memory_is_bounded_whatever_the_file_holds(tmp_path: Path, suffix: str) -> None:
-    content = b"".join(lines(3000)) * 100  # 93 MB
-    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](content))
+def grown_mebibytes(folder: Path, records: int) -> float:
+    """By how much a process grows in reading a folder, in which it finds so many records."""
     script = (
         "import resource, sys\n"
         "from tests.unit.data_prep.read_records import make_reader, open_all\n"
         "(reading,) = open_all(make_reader('jsonl', sys.argv[1]))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "assert sum(1 for _ in reading) == 300_000\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "assert sum(1 for _ in reading) == int(sys.argv[2])\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 32 << 10  # KiB
+    command = [sys.executable, "-c", script, str(folder), str(records)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_memory_is_bounded_whatever_the_file_holds(tmp_path: Path, suffix: str) -> None:
+    content = b"".join(lines(3000)) * 100  # 93 MB
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(COMPRESS[suffix](content))
+    assert grown_mebibytes(tmp_path, 300_000) < 32
+
+
+def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path) -> None:
+    line = b'{"text": "' + b"x" * (300 * MIB) + b'"}\n'
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(line + lines(1)[0]))
+    assert grown_mebibytes(tmp_path, 2) < 3 * MAX_RECORD_BYTES / MIB

@@ -73,12 +73,11 @@ def test_what_strict_parsers_refuse_and_datasets_hold(line: bytes, text: str) ->
     assert text.encode("utf-8")
 
 
-@given(
-    st.recursive(
-        st.text() | st.integers(-(2**63), 2**64 - 1) | st.none() | st.floats(),
-        lambda inner: st.lists(inner, max_size=3),
-    )
-)
+SCALARS = st.text() | st.integers(-(2**63), 2**64 - 1) | st.none() | st.booleans() | st.floats()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
+
+
+@given(VALUES)
 def test_any_line_that_json_writes_is_read(value: object) -> None:
     assert repr(parse_line(json.dumps(value).encode())) == repr(json.loads(json.dumps(value)))
 
@@ -155,7 +154,7 @@ def test_the_first_flaw_of_a_stream_is_not_lost_in_looking_at_its_start(tmp_path
 
 
 @given(
-    values=st.lists(st.recursive(st.text() | st.integers() | st.booleans() | st.floats(), lambda one: st.lists(one))),
+    values=st.lists(VALUES, max_size=5),
     indent=st.sampled_from([None, 0, 3]),
     read_bytes=st.integers(1, 40),
 )
