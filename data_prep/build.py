@@ -1,6 +1,6 @@
 """From inputs to shards, phase by phase. What is finished already is not done again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from data_prep.dedup.exact import Kept
@@ -19,7 +19,7 @@ from data_prep.tasks.task import Task
 from data_prep.tokenizing import GivenTokenizerTask, MeasureTask, SampledSource, TrainTokenizerTask
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split
+from pipeline.corpus.manifest import SPLIT_FOLDERS, Split
 from pipeline.tokenizer.load import load_tokenizer
 
 _PAIR_BYTES = 4 * 2**20
@@ -61,18 +61,25 @@ class Built:
 class Builder:
     """Runs the phases of one config."""
 
-    def __init__(self, config: PrepConfig, runner: Runner, existing: Manifest | None, tokenizer: str | None) -> None:
+    def __init__(
+        self,
+        config: PrepConfig,
+        runner: Runner,
+        made: Collection[str] = (),
+        tokenizer: str | None = None,
+        tokenizer_sources: tuple[str, ...] | None = None,
+    ) -> None:
         """Set up.
 
         Args:
             config: What to build.
             runner: Runs the tasks.
-            existing: A corpus that already has the shards of some sources.
+            made: Sources whose shards an existing corpus has.
             tokenizer: Folder of the tokenizer to use in place of the config's.
+            tokenizer_sources: On whose text the tokenizer is trained; all sources' if not given.
         """
         self._config, self._runner, self._frozen = config, runner, tokenizer
-        self._made = frozenset(existing.statistics["sources"]) if existing else frozenset[str]()
-        self._sampled = tuple(existing.statistics["tokenizer_sources"]) if existing else None
+        self._made, self._sampled = frozenset(made), tokenizer_sources
 
     def build(self, plans: Sequence[SourcePlan]) -> Built:
         """Read, deduplicate, make the tokenizer, write the shards that no existing corpus has.
@@ -142,7 +149,7 @@ class Builder:
             return {}
         config, fingerprint = self._config, tokenizer.result
         measured = self._run_on_documents([plan], [MeasureTask(source, fingerprint, tokenizer.folder)])[0].result
-        shards = source.text_bytes / measured / config.shards.shard_tokens
+        shards = source.text_bytes / (measured or 1) / config.shards.shard_tokens
         shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
         tasks = {
             split: [

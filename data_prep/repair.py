@@ -14,6 +14,7 @@ from data_prep.plan import plan_sources
 from data_prep.stage import work_folder
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
+from data_prep.tokenizing import TrainTokenizerTask
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.stages import load_stage
 from pipeline.corpus.corpus import Corpus
@@ -41,7 +42,10 @@ def repair_corpus(folder: str, config_path: str) -> None:
     find_existing(corpus.folder, config, plans, replace=False)
     with work_folder(config) as work, make_executor(config) as executor:
         runner = Runner(work, executor, Console(stderr=True))
-        builder = Builder(config, runner, None, None if tokenizer else str(corpus.tokenizer_folder))
+        if tokenizer:
+            shutil.rmtree(work / TrainTokenizerTask.phase, ignore_errors=True)  # it may be the same file as the bad one
+        sampled = tuple(corpus.manifest.statistics["tokenizer_sources"])
+        builder = Builder(config, runner, (), None if tokenizer else str(corpus.tokenizer_folder), sampled)
         built = builder.build(plans)
         _forget(_tasks_of(bad, built), work)
         built = builder.build(plans)

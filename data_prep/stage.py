@@ -21,10 +21,11 @@ from data_prep.report import write_corpus_report
 from data_prep.table import print_speed, print_table, timing
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import clear_partial, forget
+from data_prep.tokenizing import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import Manifest, Split
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, CorpusError
 from pipeline.runtime.lock import RunLock
 from pipeline.tokenizer.load import load_tokenizer
 
@@ -59,7 +60,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
             console.print("no input has changed", highlight=False)
             return output
         before = existing.manifest if existing else None
-        built = Builder(config, runner, before, str(output / "tokenizer") if before else None).build(plans)
+        built = _builder(config, runner, output, before).build(plans)
         figures = timing(runner, sum(done.result.text_bytes for one in built.sources for done in one.reads))
         manifest, pairs = _commit(config, output, work, built, before, figures)
         _keep(config, work, built)
@@ -67,6 +68,14 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     print_table(console, manifest, pairs)
     print_speed(console, figures)
     return output
+
+
+def _builder(config: PrepConfig, runner: Runner, output: Path, before: Manifest | None) -> Builder:
+    """For a corpus that is there, its tokenizer is used, and the shards that it has are not made again."""
+    if before is None:
+        return Builder(config, runner)
+    sampled = tuple(before.statistics["tokenizer_sources"])
+    return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER), sampled)
 
 
 def _check_early(config: PrepConfig) -> None:
@@ -101,7 +110,13 @@ def _commit(
     files = {PREP_NAME: {**figures, "inputs": inputs}, STATISTICS_NAME: make_statistics(built, work, output, before)}
     folder = CorpusFolder(output, work)
     fill = folder.append if before else folder.create
-    return manifest, fill(built, manifest, files, config.seed)
+    try:
+        return manifest, fill(built, manifest, files, config.seed)
+    except OSError as error:
+        raise CorpusError(
+            f"output ({config.output}) cannot be written: {error.strerror or error}; make room or choose another"
+            " folder, then give the same command: finished tasks are kept"
+        ) from error
 
 
 def _keep(config: PrepConfig, work: Path, built: Built) -> None:

@@ -170,9 +170,12 @@ class RemoteFile(io.RawIOBase):
         try:
             self._go()
             data: bytes = self._file.read(size)
-        except (ValueError, *_network_errors()) as error:
+        except _network_errors():
             self._drop()
-            if not self._block_bytes or not isinstance(error, ValueError):
+            raise
+        except ValueError:
+            self._drop()
+            if not self._block_bytes:
                 raise
             self._block_bytes = 0  # the server knows no ranges: read it as one stream
             return self._read(size)

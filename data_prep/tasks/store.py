@@ -91,8 +91,7 @@ def complete(work: Path, task: Task, folder: str) -> None:
         result = task.run(work, partial)
         _record(partial, task, result)
         shutil.rmtree(target, ignore_errors=True)  # it lacks a file, or it would not be made again
-        os.rename(partial, target)
-        sync_folder(target.parent)
+        _rename(partial, target)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -102,6 +101,16 @@ def complete(work: Path, task: Task, folder: str) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, target: Path) -> None:
+    try:
+        os.rename(partial, target)
+    except OSError:
+        if not (target / RECORD_NAME).exists():
+            raise
+        return  # another worker, thought dead, has done the same task in the meantime
+    sync_folder(target.parent)
 
 
 def _record(folder: Path, task: Task, result: Any) -> None:

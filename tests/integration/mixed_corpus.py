@@ -24,13 +24,17 @@ def write_inputs(data: Path, folder: Path) -> None:
 
 def mixed_config(data: Path, folder: Path, output: Path, **values: Any) -> PrepConfig:
     """Filters, both kinds of deduplication, decontamination, tokenizer training; `folder` holds `write_inputs`'."""
+    novels = {"type": "text", "paths": [str(data / "british_fiction")], "document": "paragraph"}
+    papers = {"type": "parquet", "paths": [str(folder / "summaries.parquet")], "text_field": "body",
+              "metadata": {"id": "paper"}}  # fmt: skip
+    problems = {"type": "jsonl", "paths": [str(folder / "*.jsonl.zst")], "text_field": "question"}
+    web = {"type": "warc", "paths": [str(data / "webcrawl")]}
+    evaluation = {"type": "decontaminate", "paths": [str(data / "scitldr" / "dev.jsonl")]}
     sources = [
-        {"name": "novels", "reader": {"type": "text", "paths": [str(data / "british_fiction")], "document": "paragraph"}},
-        {"name": "papers", "reader": {"type": "parquet", "paths": [str(folder / "summaries.parquet")],
-                                      "text_field": "body", "metadata": {"id": "paper"}},
-         "filters": [{"type": "gopher_repetition"}, {"type": "decontaminate", "paths": [str(data / "scitldr/dev.jsonl")]}]},
-        {"name": "problems", "reader": {"type": "jsonl", "paths": [str(folder / "*.jsonl.zst")], "text_field": "question"}},
-        {"name": "web", "reader": {"type": "warc", "paths": [str(data / "webcrawl")]}, "max_rejected_share": 0.5,
+        {"name": "novels", "reader": novels},
+        {"name": "papers", "reader": papers, "filters": [{"type": "gopher_repetition"}, evaluation]},
+        {"name": "problems", "reader": problems},
+        {"name": "web", "reader": web, "max_rejected_share": 0.5,
          "filters": [{"type": "language", "keep": ["en"]}, {"type": "personal_data"}]},
     ]  # fmt: skip
     base = {

@@ -144,9 +144,11 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback only
+        patch.setenv("RAY_TMPDIR", folder)
+        Path(folder, "ray").mkdir()  # the address is written there before Ray makes it
         from ray.cluster_utils import Cluster
 
-        running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder, **NODE})
+        running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
         yield running
         running.shutdown()
 

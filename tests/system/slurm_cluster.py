@@ -7,6 +7,7 @@ default), and `low`, whose jobs `high` preempts. Each node has 8 CPUs, 4,000 MB 
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -56,12 +57,13 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 GresTypes=gpu
+{node_lines}
 PartitionName=DEFAULT Nodes={nodes} State=UP
 PartitionName=debug Default=YES
 PartitionName=low PriorityTier=1 GraceTime=2
 PartitionName=high PriorityTier=10 PreemptMode=OFF
 """
-_NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000 Gres=gpu:{gpus}\n"
+_NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000 Gres=gpu:{gpus}"
 _GRES = "NodeName={nodes} Name=gpu File={folder}/dev/nvidia[0-{last}] Flags=nvidia_gpu_env\n"
 _AS_LOCALHOST = ("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh")
 """SLURM asks for the address of the machine's name, which may have none, or one that is not the loopback's."""
@@ -81,13 +83,12 @@ class SlurmCluster:
 
     def _write_configuration(self) -> None:
         folder, nodes = self.folder, ",".join(NODES)
-        conf = _SLURM_CONF.format(port=free_port(), folder=folder, nodes=nodes)
-        for name in NODES:
-            conf += _NODE.format(name=name, port=free_port(), gpus=NUM_GPUS)
-        (folder / "slurm.conf").write_text(_nodes_before_partitions(conf))
+        node_lines = "\n".join(_NODE.format(name=name, port=free_port(), gpus=NUM_GPUS) for name in NODES)
+        conf = _SLURM_CONF.format(port=free_port(), folder=folder, nodes=nodes, node_lines=node_lines)
+        (folder / "slurm.conf").write_text(conf)
         (folder / "gres.conf").write_text(_GRES.format(nodes=nodes, folder=folder, last=NUM_GPUS - 1))
         for number in range(NUM_GPUS):  # regular files would leave CUDA_VISIBLE_DEVICES empty
-            os.mknod(folder / "dev" / f"nvidia{number}", 0o600 | 0o020000, os.makedev(1, 3))
+            os.mknod(folder / "dev" / f"nvidia{number}", stat.S_IFCHR | 0o600, os.makedev(1, 3))
 
     def start(self) -> None:
         """Start all daemons and wait until both nodes are idle."""
@@ -202,11 +203,6 @@ def install() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *PACKAGES]):
         subprocess.run(["apt-get", *words], env=environment, check=True)
-
-
-def _nodes_before_partitions(conf: str) -> str:
-    lines = conf.splitlines()
-    return "\n".join(sorted(lines, key=lambda line: line.startswith("PartitionName"))) + "\n"
 
 
 def _environment_of(process: psutil.Process) -> dict[str, str]:
