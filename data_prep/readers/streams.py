@@ -34,6 +34,7 @@ class HashedFile(io.RawIOBase):
         self._file = file
         self._raw = open_raw(file)
         self._hash = xxhash.xxh3_128()
+        self._size = 0
 
     def readable(self) -> bool:
         """It is."""
@@ -46,13 +47,19 @@ class HashedFile(io.RawIOBase):
         except OSError as error:
             raise _unreadable(self._file, error) from error
         self._hash.update(buffer[:size])
+        self._size += size
         return size
 
     def finish(self) -> str:
-        """The hash of the whole file, of which the rest is read."""
+        """The hash of the whole file, of which the rest is read. Raises CorpusError if it is not as long as planned."""
         buffer = memoryview(bytearray(_BUFFER_BYTES))
         while self.readinto(buffer):
             pass
+        if self._file.bytes not in (0, self._size):  # 0 where a server does not tell
+            raise CorpusError(
+                f"input {self._file.path} changed: {self._file.bytes} bytes were planned, {self._size} read;"
+                " let nobody write to it and prepare again"
+            )
         return self._hash.hexdigest()
 
     def close(self) -> None:

@@ -18,20 +18,12 @@ from data_prep.tasks.store import Done
 from data_prep.tasks.task import Task
 from pipeline.config.prep.executors import SlurmExecutor
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
-from tests.system.slurm_cluster import SlurmCluster, slurm_cluster
+from tests.system.slurm_cluster import SlurmCluster
 from tests.unit.data_prep.executor_tasks import Counted, Gated, Killed, Square, begun, ran, wait_until
 
 ROOT = Path(__file__).parents[2]
 MISLEADING = {"SQUEUE_USERS": "nobody", "SCANCEL_STATE": "PENDING"}
 """A user's own defaults, which must not matter."""
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[SlurmCluster]:
-    with slurm_cluster() as cluster, pytest.MonkeyPatch.context() as patch:
-        for name, value in cluster.environment.items():
-            patch.setenv(name, value)
-        yield cluster
 
 
 @pytest.fixture

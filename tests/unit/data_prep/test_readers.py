@@ -135,6 +135,16 @@ def test_a_file_that_goes_away_before_it_is_read(tmp_path: Path) -> None:
         hash_file(reading.file)
 
 
+@pytest.mark.parametrize("content", [b"shorter", b"longer than before"])
+def test_a_file_that_changes_before_it_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(b"the content")
+    (reading,) = open_all(text_reader(tmp_path))
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(CorpusError, match=rf"a\.txt changed: 11 bytes were planned, {len(content)} read"):
+        list(reading)
+    assert reading.content_hash is None
+
+
 def test_the_hash_is_that_of_the_stored_bytes_and_there_only_once_all_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(os.urandom(3 * MIB) + b"\n\none\n\ntwo")
     (reading,) = open_all(text_reader(tmp_path, document="paragraph"))
