@@ -4,6 +4,7 @@ WORKERS is 0 for the executor's own choice, KIND a task of `executor_tasks` with
 the results.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.unit.data_prep import executor_tasks
 
 
 def main() -> None:
+    # started in the background of a script, a process inherits that Ctrl-C is ignored, and Python leaves it so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work, config, workers, kind, num_tasks = sys.argv[1:]
     executor_config = TypeAdapter(Executor).validate_json(config)
     executor_type = RayTasks if isinstance(executor_config, RayExecutor) else SlurmArrays
