@@ -10,7 +10,7 @@ from rich.table import Table
 from data_prep.document import Document
 from data_prep.filters import build_filters
 from data_prep.filters.base import Dropped
-from data_prep.plan import SourcePlan, plan_sources, read_tasks
+from data_prep.plan import SourcePlan, filters_of, plan_sources, read_tasks
 from data_prep.readers import read_file
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
@@ -94,7 +94,7 @@ def estimate(config: PrepConfig, plan: SourcePlan, tokenizer: Tokenizer | None) 
 
 def _sample(config: PrepConfig, plan: SourcePlan) -> tuple[list[str], list[str]]:
     """Texts as read, and those that pass the filters."""
-    filters = build_filters(config.cleaning, config.filters if plan.source.filters is None else plan.source.filters)
+    filters = build_filters(config.cleaning, filters_of(config, plan.source))
     read, kept = [], []
     step = max(1, len(plan.files) // _SAMPLED_FILES)
     for file in plan.files[::step][:_SAMPLED_FILES]:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.plan import SourcePlan
+from data_prep.filters import filter_inputs
+from data_prep.plan import SourcePlan, checksum, filters_of
 from pipeline.config.prep.recipe import PrepConfig
+from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.tokenizer.load import load_tokenizer
 
 PREP_NAME = "prep.json"
 """Figures of the run that made a corpus, and what its inputs were: names, sizes and times, which say nothing of its
@@ -75,13 +78,16 @@ def _difference(
     """In what a corpus differs from what is asked for; None if at most further sources are."""
     if manifest.config_sha256 != config_sha256(config):
         return "by another config"
+    given = config.tokenizer if isinstance(config.tokenizer, GivenTokenizer) else None
+    if given and load_tokenizer(given.path).fingerprint() != manifest.tokenizer.fingerprint:
+        return "with another tokenizer"
     order, made = manifest.statistics["source_order"], manifest.statistics["sources"]
     if order != [plan.source.name for plan in plans][: len(order)]:
         return f"of the sources {', '.join(order)}, in this order"
     for plan in plans[: len(made)]:
         if made[plan.source.name]["config_sha256"] != source_sha256(plan):
             return f"by another config of source {plan.source.name}"
-        if planned.get(plan.source.name) != inputs_sha256(plan):
+        if planned.get(plan.source.name) != inputs_sha256(config, plan):
             return f"from other input files of source {plan.source.name}"
     return None
 
@@ -97,9 +103,10 @@ def source_sha256(plan: SourcePlan) -> str:
     return _sha256(plan.source.model_dump(mode="json", exclude={"max_rejected_share"}))
 
 
-def inputs_sha256(plan: SourcePlan) -> str:
-    """Checksum over names, sizes and versions of a source's inputs."""
-    return _sha256([(file.origin, file.bytes, file.version) for file in plan.files])
+def inputs_sha256(config: PrepConfig, plan: SourcePlan) -> str:
+    """Checksum over names, sizes and versions of a source's inputs, and over the files that its filters read."""
+    files = [(file.origin, file.bytes, file.version) for file in plan.files]
+    return _sha256([files, checksum(filter_inputs(filters_of(config, plan.source)))])
 
 
 def _sha256(value: object) -> str:

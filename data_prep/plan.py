@@ -14,6 +14,7 @@ from data_prep.read import ReadTask
 from data_prep.readers import find_files
 from data_prep.readers.files import InputFile
 from data_prep.split import SplitShares
+from pipeline.config.prep.filters import Filter
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.recipe import PrepConfig, Source
 from pipeline.errors import ConfigError
@@ -59,12 +60,12 @@ def _plan(number: int, source: Source) -> SourcePlan:
 
 def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
     """The tasks that read a source."""
-    filters = config.filters if plan.source.filters is None else plan.source.filters
+    filters = filters_of(config, plan.source)
     shared: dict[str, Any] = {
         "source": Source(name=plan.source.name, reader=_without_paths(plan.source.reader)),
         "cleaning": config.cleaning,
         "filters": filters,
-        "filter_inputs": _checksum(filter_inputs(filters)),
+        "filter_inputs": checksum(filter_inputs(filters)),
         "seed": derive_seed(config.seed, "content"),
         "shares": SplitShares(config.validation_share, config.test_share),
         "minhash": config.dedup.minhash,
@@ -73,12 +74,17 @@ def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
     return [ReadTask(files=files, **shared) for files in group_files(plan.files)]
 
 
+def filters_of(config: PrepConfig, source: Source) -> tuple[Filter, ...]:
+    """The filters of a source: its own, or the common ones."""
+    return config.filters if source.filters is None else source.filters
+
+
 def _without_paths(reader: Reader) -> Reader:
     """What reading a file needs to know: another path in the config leaves the tasks of the other files as they are."""
     return reader.model_copy(update={"paths": ()}) if "paths" in type(reader).model_fields else reader
 
 
-def _checksum(paths: Sequence[str]) -> str:
+def checksum(paths: Sequence[str]) -> str:
     """Over the contents of some files."""
     digest = hashlib.sha256()
     for path in paths:

@@ -47,6 +47,7 @@ def repair_corpus(folder: str, config_path: str) -> None:
         sampled = tuple(corpus.manifest.statistics["tokenizer_sources"])
         builder = Builder(config, runner, (), None if tokenizer else str(corpus.tokenizer_folder), sampled)
         built = builder.build(plans)
+        _require_tokenizer(built, corpus.manifest.tokenizer.fingerprint)
         _forget(_tasks_of(bad, built), work)
         built = builder.build(plans)
         for file, done in zip(bad, _tasks_of(bad, built), strict=True):
@@ -54,6 +55,14 @@ def repair_corpus(folder: str, config_path: str) -> None:
         if tokenizer:
             shutil.rmtree(corpus.tokenizer_folder, ignore_errors=True)
             link_outputs(built.tokenizer, work, corpus.folder)
+
+
+def _require_tokenizer(built: Built, fingerprint: str) -> None:
+    if built.tokenizer.result != fingerprint:
+        raise CorpusError(
+            "the tokenizer was made again as another one than the corpus has: Tarmac or sentencepiece is of another"
+            " version than the corpus (see versions in manifest.json); install that one, or prepare the corpus anew"
+        )
 
 
 def _tasks_of(files: Sequence[ShardFile], built: Built) -> list[Done]:

@@ -11,7 +11,7 @@ from data_prep.document import HALF_BITS, upper_half
 from data_prep.document_runs import DocumentRuns, DocumentWriter, StoredDocument
 from data_prep.rows import GONE, read_rows
 from data_prep.split import SPLITS
-from data_prep.tasks.store import PARTIAL_SUFFIX
+from data_prep.tasks.store import own_suffix
 from pipeline.corpus.manifest import Split
 
 HASHES_END = 1 << HALF_BITS
@@ -62,7 +62,7 @@ class SourceDocuments:
         if steps == 1 or not self._is_scattered(runs, SPLITS.index(split), first, last, steps):
             yield from self._in_steps(taken, hash_ranges(steps, first, last))
             return
-        with TemporaryDirectory(prefix="merge-", suffix=PARTIAL_SUFFIX, dir=self._scratch(work)) as folder:
+        with TemporaryDirectory(prefix="merge-", suffix=own_suffix(), dir=self._scratch(work)) as folder:
             with DocumentWriter(Path(folder)) as merged:
                 for document in taken(first, last):
                     merged.add(0, *document)
@@ -71,7 +71,8 @@ class SourceDocuments:
     def _is_scattered(self, runs: list[DocumentRuns], split: int, first: int, last: int, steps: int) -> bool:
         """Whether steps would open more than twice the frames that there are: those at their borders come twice."""
         frames = sum(len(run.frames(split, first, last)) for run in runs)
-        return steps * sum(len(run.frames(split, first, first)) for run in runs) > frames
+        middle = (first + last) // 2
+        return steps * sum(len(run.frames(split, middle, middle)) for run in runs) > frames
 
     def _in_steps(
         self, taken: Callable[[int, int], Iterable[StoredDocument]], ranges: Iterable[tuple[int, int]]

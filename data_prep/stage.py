@@ -1,6 +1,5 @@
 """The stage: look at what is there, build what is missing, commit the corpus."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +19,14 @@ from data_prep.rehash import forget_changed
 from data_prep.report import write_corpus_report
 from data_prep.table import print_speed, print_table, timing
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import clear_partial, forget
+from data_prep.tasks.store import clear_partial, forget, remove_tasks
 from data_prep.tokenizing import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import Manifest, Split
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.runtime.lock import RunLock
-from pipeline.tokenizer.load import load_tokenizer
+from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
 
 def prep(config: PrepConfig, console: Console | None = None, replace: bool = False, rehash: bool = False) -> Path:
@@ -74,6 +73,11 @@ def _builder(config: PrepConfig, runner: Runner, output: Path, before: Manifest 
     """For a corpus that is there, its tokenizer is used, and the shards that it has are not made again."""
     if before is None:
         return Builder(config, runner)
+    fault = tokenizer_fault(output / TOKENIZER_FOLDER, before.tokenizer.fingerprint)
+    if fault:
+        raise CorpusError(
+            f"output ({output}): the tokenizer {fault}; mend it with `tarmac verify {output} --repair CONFIG` first"
+        )
     sampled = tuple(before.statistics["tokenizer_sources"])
     return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER), sampled)
 
@@ -95,18 +99,21 @@ def work_folder(config: PrepConfig) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"work ({work}) cannot be made: {error.strerror}; choose another folder") from error
-    with RunLock(work):
+    with RunLock(work) as lock:
         clear_partial(work)
         yield work
         if config.keep_work == "nothing":
-            shutil.rmtree(work)
+            remove_tasks(work)
+            lock.path.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 def _commit(
     config: PrepConfig, output: Path, work: Path, built: Built, before: Manifest | None, figures: dict[str, Any]
 ) -> tuple[Manifest, dict[Split, int]]:
     manifest = make_manifest(config, built, work, before)
-    inputs = {one.plan.source.name: inputs_sha256(one.plan) for one in built.sources}
+    inputs = {one.plan.source.name: inputs_sha256(config, one.plan) for one in built.sources}
     files = {PREP_NAME: {**figures, "inputs": inputs}, STATISTICS_NAME: make_statistics(built, work, output, before)}
     folder = CorpusFolder(output, work)
     fill = folder.append if before else folder.create

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_prep.encoding import make_encoder
-from data_prep.source_documents import SourceDocuments
+from data_prep.source_documents import SourceDocuments, hash_ranges
 from data_prep.tasks.task import Task
 from data_prep.tokenizer import train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
@@ -14,6 +14,7 @@ from pipeline.tokenizer.load import load_tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
 _MEASURED_BYTES = 2_000_000
+_RANGE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class MeasureTask(Task):
 
 def _texts(sampled: SampledSource, work: Path) -> Iterator[str]:
     left = sampled.sample_bytes
-    for document in sampled.source.documents(work, "train"):
+    ranges = hash_ranges(max(1, sampled.source.text_bytes // _RANGE_BYTES))  # no more is opened than is wanted
+    for document in (document for both in ranges for document in sampled.source.documents(work, "train", *both)):
         if left <= 0:
             return
         left -= len(document.text)

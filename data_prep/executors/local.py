@@ -1,5 +1,6 @@
 """Worker processes on this machine."""
 
+import ctypes
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from types import TracebackType
 
 from data_prep.tasks.runner import Item
 from pipeline.errors import CorpusError
+
+_PR_SET_PDEATHSIG = 1
+"""From Linux's <sys/prctl.h>: the signal that a process gets when its parent dies."""
 
 
 class LocalProcesses:
@@ -50,11 +54,14 @@ class LocalProcesses:
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_leave_interrupts
+                self.workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
             )
         return self._pool
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches the whole process group; the parent handles it and ends the workers."""
+def _begin(parent: int) -> None:
+    """Ctrl-C reaches the whole process group; the parent handles it and ends the workers. Without it they end too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -4,12 +4,14 @@ import errno
 import os
 import shutil
 import socket
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,6 +23,7 @@ RECORD_NAME = "task.json"
 PARTIAL_SUFFIX = ".partial"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _BLOCK_BYTES = 1 << 20
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,14 @@ def complete(work: Path, task: Task, folder: str) -> None:
         TarmacError: What the task raises.
     """
     target = work / folder
-    partial = target.with_name(f"{target.name}.{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}")
+    partial = target.with_name(target.name + own_suffix())
     try:
         partial.mkdir(parents=True)
         result = task.run(work, partial)
         _record(partial, task, result)
-        shutil.rmtree(target, ignore_errors=True)  # it lacks a file, or it would not be made again
-        _rename(partial, target)
+        if find_done(work, task, folder) is None:  # else a worker thought dead was faster; others may be reading it
+            shutil.rmtree(target, ignore_errors=True)
+            _rename(partial, target)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -131,10 +135,33 @@ def _output(path: Path, name: str) -> Output:
     return Output(name, size, digest.hexdigest())
 
 
+def own_suffix() -> str:
+    """What names of unfinished folders end in; it tells which process is at work there."""
+    return f".{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}"
+
+
 def clear_partial(work: Path) -> None:
-    """Delete what killed tasks left."""
+    """Delete what killed tasks left: those of this machine's dead processes, those of others after a day."""
     for path in work.glob(f"*/*{PARTIAL_SUFFIX}"):
-        shutil.rmtree(path, ignore_errors=True)
+        if not _is_at_work(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_at_work(partial: Path) -> bool:
+    host, _, pid = partial.name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[2].rpartition("-")
+    if host == socket.gethostname() and pid.isdecimal():
+        return psutil.pid_exists(int(pid))
+    return time.time() - partial.stat().st_mtime < _DAY_SECONDS
+
+
+def remove_tasks(work: Path) -> None:
+    """Delete the tasks in a work folder, and the folder itself if nothing else is in it."""
+    for record in work.glob(f"*/*/{RECORD_NAME}"):
+        shutil.rmtree(record.parent)
+    clear_partial(work)
+    for phase in work.iterdir():
+        if phase.is_dir() and not any(phase.iterdir()):
+            phase.rmdir()
 
 
 def forget(work: Path, done: Sequence[Done], names: Collection[str]) -> None:

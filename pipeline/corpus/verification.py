@@ -41,15 +41,20 @@ def shard_fault(path: Path, entry: ShardEntry) -> str | None:
 
     A missing index is no fault: readers build it anew.
     """
+    try:
+        return _content_fault(path, entry) or _index_fault(path, entry)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _content_fault(path: Path, entry: ShardEntry) -> str | None:
     if not path.is_file():
         return "is missing"
     if path.stat().st_size != entry.bytes:
         return f"has {path.stat().st_size} bytes, should have {entry.bytes}"
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != entry.sha256:
-        return "has other bytes than were written"
-    return _index_fault(path, entry)
+    return None if digest == entry.sha256 else "has other bytes than were written"
 
 
 def _index_fault(path: Path, entry: ShardEntry) -> str | None:

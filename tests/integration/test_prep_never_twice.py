@@ -62,13 +62,13 @@ def test_a_job_that_failed_goes_on_where_it_was(inputs: Path, tmp_path: Path) ->
     assert contents(again) == contents(run(config_for(inputs, tmp_path / "whole")))
 
 
-def kill_after(words: list[str], seconds: float) -> bool:
-    """Start a command and kill its whole process group after a while; whether it was still running."""
+def kill_after(words: list[str], seconds: float, alone: bool) -> bool:
+    """Start a command and kill it after a while, alone or with its workers; whether it was still running."""
     job = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         job.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(job.pid, signal.SIGKILL)
+        (os.kill if alone else os.killpg)(job.pid, signal.SIGKILL)
         job.wait()
         return True
     return False
@@ -83,7 +83,7 @@ def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
     subprocess.run([*words, f"output={tmp_path / 'timed'}"], check=True, capture_output=True)
     seconds, kills, moments = time.monotonic() - start, 0, random.Random(1)
     while kills < 20:
-        kills += kill_after(words, moments.uniform(0.2, seconds))
+        kills += kill_after(words, moments.uniform(0.2, seconds), alone=kills % 2 == 0)
         if (tmp_path / "killed").exists():
             assert contents(Corpus(tmp_path / "killed")) == whole
             shutil.rmtree(tmp_path / "killed")
@@ -165,3 +165,45 @@ def test_bytes_that_changed_unnoticed_are_found_by_rehash(inputs: Path, tmp_path
     found = Corpus(tmp_path / "out")
     both = {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
     assert text[:-2] + "#\n" in both
+
+
+def test_a_changed_evaluation_file_or_tokenizer_is_noticed(inputs: Path, tmp_path: Path) -> None:
+    evaluation = tmp_path / "evaluation.txt"
+    evaluation.write_text("nothing that is anywhere in the corpus, but long enough to be looked for in it")
+    filters = [{"type": "decontaminate", "paths": [str(evaluation)]}]
+    corpus = run(config_for(inputs, tmp_path / "out", filters=filters))
+    evaluation.write_text(prose(5))
+    with pytest.raises(ConfigError, match=r"from other input files of source code"):
+        run(config_for(inputs, tmp_path / "out", filters=filters))
+    dropped = replaced(config_for(inputs, tmp_path / "out", filters=filters)).manifest.statistics["sources"]["web"]
+    assert dropped["dropped"]["decontaminate:contaminated"] > 0
+
+    given = tmp_path / "tokenizer"
+    shutil.copytree(corpus.tokenizer_folder, given)
+    values = {"tokenizer": {"type": "given", "path": str(given)}}
+    run(config_for(inputs, tmp_path / "given", **values))
+    other = run(config_for(inputs, tmp_path / "other", tokenizer={"type": "train", "vocab_size": 330}))
+    shutil.copytree(other.tokenizer_folder, given, dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match=r"with another tokenizer; give --replace"):
+        run(config_for(inputs, tmp_path / "given", **values))
+
+
+def test_nothing_is_appended_beside_a_damaged_tokenizer(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out")
+    before = run(both.model_copy(update={"sources": both.sources[1:]}))
+    model = before.tokenizer_folder / "tokenizer.model"
+    content = model.read_bytes().replace(b"the", b"thq")
+    model.unlink()
+    model.write_bytes(content)
+    with pytest.raises(CorpusError, match=r"another one than the tokens were made with; mend it .*--repair"):
+        run(both.model_copy(update={"sources": both.sources[::-1]}))
+
+
+def test_nothing_kept_leaves_what_is_not_ours(inputs: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "thesis").mkdir(parents=True)
+    (work / "thesis" / "draft.txt").write_text("mine")
+    run(config_for(inputs, tmp_path / "out", work=str(work), keep_work="nothing"))
+    assert [path.relative_to(work).as_posix() for path in work.rglob("*")] == ["thesis", "thesis/draft.txt"]
+    run(config_for(inputs, tmp_path / "two", keep_work="nothing"))
+    assert not (tmp_path / "two.work").exists()

@@ -53,7 +53,7 @@ def finish(output: Path, config: PrepConfig = DEFAULT) -> Path:
         },
     )
     write_manifest(output, manifest)
-    inputs = {plan.source.name: inputs_sha256(plan) for plan in plans}
+    inputs = {plan.source.name: inputs_sha256(config, plan) for plan in plans}
     (output / PREP_NAME).write_text(json.dumps({"inputs": inputs}))
     return output
 

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from data_prep.tasks.store import clear_partial, complete, task_folder
+from data_prep.tasks.store import clear_partial, complete, own_suffix, task_folder
 from tests.unit.data_prep.killing import killed_at
 from tests.unit.data_prep.write_task import WriteTask, done_of, files, finish
 
@@ -43,3 +44,22 @@ def test_only_what_killed_tasks_left_is_cleared(tmp_path: Path) -> None:
     clear_partial(tmp_path)
     assert files(tmp_path) == before
     assert done_of(tmp_path, WriteTask()) == done
+
+
+def test_the_folder_of_a_process_at_work_is_left_alone(tmp_path: Path) -> None:
+    ours, others = tmp_path / "read" / f"a{own_suffix()}", tmp_path / "read" / "b.elsewhere-7.partial"
+    old = tmp_path / "read" / "c.elsewhere-7.partial"
+    for folder in (ours, others, old):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    clear_partial(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "read").iterdir()) == sorted([ours.name, others.name])
+
+
+def test_a_finished_task_is_never_taken_away_from_its_readers(tmp_path: Path) -> None:
+    task = WriteTask()
+    folder = task_folder(task)
+    complete(tmp_path, task, folder)
+    files = {path: path.stat().st_ino for path in (tmp_path / folder).rglob("*")}
+    complete(tmp_path, task, folder)
+    assert {path: path.stat().st_ino for path in (tmp_path / folder).rglob("*")} == files
