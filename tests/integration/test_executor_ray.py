@@ -206,18 +206,21 @@ def test_a_task_that_kills_its_workers_is_told_in_a_sentence(tmp_path: Path, emb
         run(tmp_path, embedded, [Killed(9)])
 
 
+def listening(process: psutil.Process) -> list[Any]:
+    """Where a process listens; nowhere if it has ended in the meantime."""
+    try:
+        return [one for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_nobody_else_can_reach_it(embedded: RayTasks) -> None:
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    addresses = {
-        connection.laddr.ip
-        for process in family
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    addresses = {connection.laddr.ip for process in family for connection in listening(process)}
     assert addresses
     assert addresses <= set(LOOPBACK)
     [gcs] = [process for process in family if process.name() == "gcs_server"]
-    [port] = [one.laddr.port for one in gcs.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    [port] = [connection.laddr.port for connection in listening(gcs)]
     stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     code = f"from ray._raylet import GcsClient; GcsClient(address='127.0.0.1:{port}').get_all_node_info(timeout=5)"
     done = subprocess.run([sys.executable, "-c", code], env=stranger, capture_output=True, text=True)
