@@ -1,7 +1,7 @@
 # make demo    installs into .venv and runs everything end to end
 # make test    installs what it needs and runs all tests that need no root
 # make check   lint, format, types, floors
-# make test-system   tests that need root (they mount small file systems)
+# make test-system   tests that need root (small file systems, a real SLURM, installed by apt-get)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

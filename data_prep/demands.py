@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from data_prep.dedup.exact import Kept
 from data_prep.tasks.store import Done
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import CorpusError
 
+Name = TypeVar("Name", str, int)
 
-def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+
+def total(counts: Iterable[Mapping[Name, int]]) -> dict[Name, int]:
     """The sum of several counts, by name."""
-    added = Counter[str]()
+    added = Counter[Name]()
     for count in counts:
         added.update(count)
     return dict(sorted(added.items()))

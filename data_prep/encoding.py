@@ -26,12 +26,17 @@ _COMPARED_CHARACTERS = 1 << 14
 """Of a longer text, its beginning is compared: the reference takes 20 times as long, and a book is no sample."""
 
 
+def token_dtype(vocab_size: int) -> str:
+    """The smallest of the two token types that holds every id."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
 class Encoder:
     """Encodes texts as a tokenizer does."""
 
     def __init__(self, tokenizer: Tokenizer, fast: FastEncoder | None = None, reason: str = "") -> None:
         self._tokenizer, self._fast = tokenizer, fast
-        self._dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        self._dtype = np.dtype(token_dtype(tokenizer.vocab_size))
         self.name = fast.name if fast else REFERENCE
         """What encodes: `reference`, or a package and its version."""
         self.reason = reason

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.build import Built
+from data_prep.encoding import token_dtype
 from data_prep.existing import config_sha256
-from data_prep.shards import token_dtype
 from data_prep.statistics import content_statistics, corpus_statistics, source_statistics
 from data_prep.tokenizing import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig

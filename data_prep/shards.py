@@ -84,11 +84,6 @@ class ShardTask(Task):
         return ShardResult(entry, encoder, False, counted.statistics())
 
 
-def token_dtype(vocab_size: int) -> str:
-    """The smallest of the two token types that holds every id."""
-    return "uint16" if vocab_size <= 2**16 else "uint32"
-
-
 class _DiffersError(Exception):
     """The fast encoder gave other ids than the reference."""
 

@@ -1,8 +1,7 @@
 """Near-duplicates, source by source: which documents go because a nearly equal one stays."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from data_prep.dedup.edges import EdgeWriter
 from data_prep.dedup.exact import SourceReads
 from data_prep.dedup.links import links
 from data_prep.dedup.stars import Star
+from data_prep.demands import total
 from data_prep.document_runs import write_array
 from data_prep.rows import BANDS, GONE, GONE_ROW, NODES, read_rows, sorted_rows
 from data_prep.source_documents import hash_ranges
@@ -138,15 +138,8 @@ def find_near_duplicates(sources: Sequence[SourceReads], num_bands: int, runner:
     return NearDuplicates(
         digest=_digest([done for group in decided.values() for done in group]),
         folders={name: _folders(group) for name, group in decided.items()},
-        clusters=_added(done.result for group in decided.values() for done in group),
+        clusters=total(done.result for group in decided.values() for done in group),
     )
-
-
-def _added(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    added = Counter[int]()
-    for count in counts:
-        added.update(count)
-    return dict(sorted(added.items()))
 
 
 def _of_source(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from data_prep import shards
 from data_prep.document_runs import StoredDocument
-from data_prep.shards import Encoded, encode_documents, pack, token_dtype
+from data_prep.encoding import token_dtype
+from data_prep.shards import Encoded, encode_documents, pack
 from pipeline.corpus.chunk import Chunk, DocumentRecord
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)
