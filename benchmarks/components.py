@@ -24,7 +24,7 @@ from data_prep.dedup.edges import Edges, EdgeWriter, sorted_edges
 from data_prep.dedup.links import EARLIER
 from data_prep.dedup.shingles import mix
 from data_prep.dedup.stars import Star
-from data_prep.source_documents import hash_ranges
+from data_prep.documents.source import hash_ranges
 
 _MIB = 1 << 20
 _LINKS = 4

@@ -35,8 +35,8 @@ def tarmac(
     """Text to tarballs, from the command's function on."""
     from rich.console import Console
 
-    import data_prep.encoding
-    import data_prep.fast_encoding
+    import data_prep.encoding.encoder
+    import data_prep.encoding.fast
     import data_prep.repair  # noqa: F401  all that a run needs, so that no import is counted
     from data_prep.stage import prep
     from pipeline.config.prep.recipe import PrepConfig
@@ -123,7 +123,7 @@ def memory(text: Text, scratch: Path) -> Run:
 
 def encoder(text: Text, scratch: Path) -> Run:
     """Tarmac's encoder alone; texts are in memory and ids are dropped."""
-    from data_prep.encoding import make_encoder
+    from data_prep.encoding.encoder import make_encoder
     from pipeline.tokenizer.load import load_tokenizer
 
     made = make_encoder(load_tokenizer(text.tokenizer), "auto")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import xxhash
 
-from data_prep.tokenizer import train_tokenizer
+from data_prep.tokenizer.train import train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
 
 SUFFIXES = (".py", ".pyi", ".txt", ".md", ".rst", ".h", ".hpp")
@@ -27,7 +27,7 @@ _SHORTEST = 200
 _FILE_BYTES = 10_000_000
 _SAMPLE_BYTES = 10_000_000
 _WORDS = re.compile(r"((?:\w+\W+){4})")
-_CONTROL = re.compile(r"</?s>|<unk>|<pad>|<\|\w+\|>")
+_CONTROL = re.compile(r"</?s>|<unk>|<pad>|<\|\w+\|>|\u2581")
 """Names of the tokenizer's control tokens, which some contenders take for the tokens themselves."""
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Stopwatch, machine, peak_mib, plain_table, run_alone, versions
-from data_prep.encoding import make_encoder
-from data_prep.fast_encoding import Encoded, FastEncoder, text_form
-from data_prep.tokenizer import cut, train_tokenizer
+from data_prep.encoding.encoder import make_encoder
+from data_prep.encoding.fast import Encoded, FastEncoder, text_form
+from data_prep.tokenizer.train import cut, train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
 from pipeline.tokenizer.load import load_tokenizer
 from pipeline.tokenizer.sentencepiece import SPACE

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates, find_near_duplicates
 from data_prep.dedup.phase import deduplicate, source_reads
-from data_prep.demands import require_documents, require_good_records
-from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.documents.runs import DOCUMENTS_NAME
+from data_prep.documents.source import SourceDocuments, hash_ranges
+from data_prep.documents.split import SplitShares, moved_documents
 from data_prep.pairs import PairTask
 from data_prep.plan import SourcePlan, read_tasks
-from data_prep.shards import ShardTask
-from data_prep.source_documents import SourceDocuments, hash_ranges
-from data_prep.split import SplitShares, moved_documents
+from data_prep.reading.demands import require_documents, require_good_records
+from data_prep.shards.task import ShardTask
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 from data_prep.tasks.task import Task
-from data_prep.tokenizing import GivenTokenizerTask, MeasureTask, SampledSource, TrainTokenizerTask
+from data_prep.tokenizer.tasks import GivenTokenizerTask, MeasureTask, SampledSource, TrainTokenizerTask
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Split

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.document import Document
+from data_prep.documents.document import Document
 from data_prep.filters import build_filters
 from data_prep.filters.base import Dropped
 from data_prep.plan import SourcePlan, filters_of, plan_sources, read_tasks

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_prep.document import content_hash
-from data_prep.source_documents import SourceDocuments
+from data_prep.documents.document import content_hash
+from data_prep.documents.source import SourceDocuments
 from data_prep.tasks.task import Task
 from pipeline.corpus.manifest import Split
 from pipeline.runtime.files import atomic_file

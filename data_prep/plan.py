@@ -8,12 +8,12 @@ from typing import Any
 
 import xxhash
 
-from data_prep.document import HALF_BITS
+from data_prep.documents.document import HALF_BITS
+from data_prep.documents.split import SplitShares
 from data_prep.filters import filter_inputs
-from data_prep.read import ReadTask
 from data_prep.readers import find_files
 from data_prep.readers.files import InputFile
-from data_prep.split import SplitShares
+from data_prep.reading.task import ReadTask
 from pipeline.config.prep.filters import Filter
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.recipe import PrepConfig, Source

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.plan import SourcePlan, read_tasks
-from data_prep.progress import PhaseProgress
-from data_prep.read import ReadTask
 from data_prep.readers import hash_file
+from data_prep.reading.task import ReadTask
+from data_prep.tasks.progress import PhaseProgress
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import find_done, task_folder
 from pipeline.config.prep.recipe import PrepConfig

@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from data_prep.build import Builder, Built
+from data_prep.corpus.existing import find_existing
+from data_prep.corpus.output import link_outputs
 from data_prep.executors import make_executor
-from data_prep.existing import find_existing
-from data_prep.output import link_outputs
 from data_prep.plan import plan_sources
 from data_prep.stage import work_folder
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
-from data_prep.tokenizing import TrainTokenizerTask
+from data_prep.tokenizer.tasks import TrainTokenizerTask
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.stages import load_stage
 from pipeline.corpus.corpus import Corpus

@@ -8,19 +8,19 @@ from typing import Any
 from rich.console import Console
 
 from data_prep.build import Builder, Built
-from data_prep.document_runs import DOCUMENTS_NAME
+from data_prep.corpus.existing import PREP_NAME, find_existing, inputs_sha256
+from data_prep.corpus.manifest import STATISTICS_NAME, make_manifest, make_statistics
+from data_prep.corpus.output import CorpusFolder
+from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
-from data_prep.existing import PREP_NAME, find_existing, inputs_sha256
 from data_prep.filters import check_cleaning, check_filters
-from data_prep.manifest import STATISTICS_NAME, make_manifest, make_statistics
-from data_prep.output import CorpusFolder
 from data_prep.plan import plan_sources
 from data_prep.rehash import forget_changed
 from data_prep.report import write_corpus_report
-from data_prep.table import print_speed, print_table, timing
+from data_prep.report.table import print_speed, print_table, timing
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import clear_partial, forget, remove_tasks
-from data_prep.tokenizing import TOKENIZER_FOLDER
+from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import Manifest, Split

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.document_runs import write_array
+from data_prep.documents.runs import write_array
 
 Edges = NDArray[np.uint64]
 """(edges, 2). Sorted means: by the first node, then by the second."""

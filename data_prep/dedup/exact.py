@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.document import HALF_BITS, lower_half
-from data_prep.document_runs import write_array
-from data_prep.rows import GONE, GONE_ROW, HASHES, read_rows, sorted_rows
-from data_prep.split import SPLITS, Extremes
+from data_prep.documents.document import HALF_BITS, lower_half
+from data_prep.documents.rows import GONE, GONE_ROW, HASHES, read_rows, sorted_rows
+from data_prep.documents.runs import write_array
+from data_prep.documents.split import SPLITS, Extremes
 from data_prep.tasks.task import Task
 
 

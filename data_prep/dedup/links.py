@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data_prep.dedup.edges import Edges, first_of_equals, sorted_edges
 from data_prep.dedup.shingles import Hashes
-from data_prep.rows import BAND_ROW
+from data_prep.documents.rows import BAND_ROW
 
 EARLIER = np.uint64(0)
 """The node that stands for all documents of earlier sources. Being the lowest, it stays, and what is linked to it goes.

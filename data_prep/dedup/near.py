@@ -13,10 +13,10 @@ from data_prep.dedup.edges import EdgeWriter
 from data_prep.dedup.exact import SourceReads
 from data_prep.dedup.links import links
 from data_prep.dedup.stars import Star
-from data_prep.demands import total
-from data_prep.document_runs import write_array
-from data_prep.rows import BANDS, GONE, GONE_ROW, NODES, read_rows, sorted_rows
-from data_prep.source_documents import hash_ranges
+from data_prep.documents.rows import BANDS, GONE, GONE_ROW, NODES, read_rows, sorted_rows
+from data_prep.documents.runs import write_array
+from data_prep.documents.source import hash_ranges
+from data_prep.tasks.counts import total
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 from data_prep.tasks.task import Task

@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
 from data_prep.dedup.near import NearDuplicates
-from data_prep.document_runs import DOCUMENTS_NAME
-from data_prep.rows import BANDS, GONE, HASHES
-from data_prep.source_documents import hash_ranges
+from data_prep.documents.rows import BANDS, GONE, HASHES
+from data_prep.documents.runs import DOCUMENTS_NAME
+from data_prep.documents.source import hash_ranges
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 

@@ -4,7 +4,7 @@ from types import TracebackType
 
 import numpy as np
 
-from data_prep.rows import RowWriter
+from data_prep.documents.rows import RowWriter
 from pipeline.config.prep.recipe import MinHash
 
 _BATCH_CHARACTERS = 1 << 19

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.lines import MAX_RECORD_BYTES, too_long
 from data_prep.readers.reading import FileReading

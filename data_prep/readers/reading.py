@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers.files import InputFile
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.streams import HashedFile, decompressed

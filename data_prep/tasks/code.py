@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _OURS = ("data_prep", "pipeline")
-_LEFT_OUT = ("pipeline.config", "pipeline.errors", "data_prep.tasks", "data_prep.progress")
+_LEFT_OUT = ("pipeline.config", "pipeline.errors", "data_prep.tasks")
 """They decide no byte of a result; the values of a config are part of the key themselves."""
 
 

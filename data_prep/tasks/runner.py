@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rich.console import Console
 
-from data_prep.progress import PhaseProgress
+from data_prep.tasks.progress import PhaseProgress
 from data_prep.tasks.store import Done, complete, find_done, task_folder
 from data_prep.tasks.task import Task
 

@@ -15,7 +15,7 @@ import webdataset
 import zstandard
 from rich.console import Console
 
-from data_prep.document import content_hash
+from data_prep.documents.document import content_hash
 from data_prep.stage import prep
 from pipeline.cli import main
 from pipeline.config.load import load, validate

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from data_prep.document import Document
+from data_prep.documents.document import Document
 from data_prep.readers import find_files, hash_file, read_file, remote
 from pipeline.config.prep.readers import CsvReader, JsonlReader, ParquetReader, Reader, WarcReader
 from pipeline.config.prep.recipe import Source

@@ -7,7 +7,7 @@ from typing import Any
 import xxhash
 from pydantic import TypeAdapter
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import FileReading, find_files, read_file
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.recipe import Source

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 from hypothesis import strategies as st
 from rich.console import Console
 
-from data_prep.document import document_id, lower_half, upper_half
-from data_prep.document_runs import DocumentWriter, StoredDocument
+from data_prep.documents.document import document_id, lower_half, upper_half
+from data_prep.documents.rows import RowWriter
+from data_prep.documents.runs import DocumentWriter, StoredDocument
 from data_prep.executors.local import LocalProcesses
-from data_prep.rows import RowWriter
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.task import Task
 

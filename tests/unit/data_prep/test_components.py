@@ -14,8 +14,8 @@ from data_prep.dedup.components import Budget, Decision, budget_for, connect, de
 from data_prep.dedup.edges import Edges, EdgeWriter, both_ways, read_edges, sorted_edges
 from data_prep.dedup.links import EARLIER, links
 from data_prep.dedup.stars import Star, large_star, lowest_neighbours, small_star
-from data_prep.rows import BAND_ROW
-from data_prep.source_documents import hash_ranges
+from data_prep.documents.rows import BAND_ROW
+from data_prep.documents.source import hash_ranges
 
 Documents = dict[int, list[int]]
 """Node -> its band hashes."""

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
-from data_prep.document import lower_half, upper_half
-from data_prep.document_runs import write_array
-from data_prep.rows import GONE, GONE_ROW, read_rows, sorted_rows
-from data_prep.source_documents import hash_ranges
-from data_prep.split import Extremes, SplitShares
+from data_prep.documents.document import lower_half, upper_half
+from data_prep.documents.rows import GONE, GONE_ROW, read_rows, sorted_rows
+from data_prep.documents.runs import write_array
+from data_prep.documents.source import hash_ranges
+from data_prep.documents.split import Extremes, SplitShares
 from tests.unit.data_prep.reads import UPPER_MAX, Given, hashes, write_reads
 
 SHARES = SplitShares(0.3, 0.2)

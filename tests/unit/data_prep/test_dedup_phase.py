@@ -8,8 +8,8 @@ from data_prep.dedup import phase
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates
 from data_prep.dedup.phase import deduplicate, source_reads
-from data_prep.document_runs import DOCUMENTS_NAME
-from data_prep.rows import GONE, read_rows
+from data_prep.documents.rows import GONE, read_rows
+from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.tasks.runner import Runner
 from tests.unit.data_prep.reads import UPPER_MAX, Given, ReadByHand, counts, runner_for
 

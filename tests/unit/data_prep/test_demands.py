@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from data_prep.dedup.exact import Kept
-from data_prep.demands import losses, require_documents, require_good_records, total
-from data_prep.read import ReadResult
-from data_prep.split import Extremes
+from data_prep.documents.split import Extremes
+from data_prep.reading.demands import losses, require_documents, require_good_records, total
+from data_prep.reading.task import ReadResult
 from data_prep.tasks.store import Done
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import CorpusError

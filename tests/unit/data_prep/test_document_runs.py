@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import document_runs
-from data_prep.document import Document, document_id
-from data_prep.document_runs import DOCUMENTS_NAME, INDEX_NAME, DocumentRuns, DocumentWriter
+from data_prep.documents import runs as document_runs
+from data_prep.documents.document import Document, document_id
+from data_prep.documents.runs import DOCUMENTS_NAME, INDEX_NAME, DocumentRuns, DocumentWriter
 from pipeline.errors import CorpusError
 from tests.unit.data_prep.reads import UPPER_MAX, Given, hashes
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.encoding import Encoder, make_encoder, sampled, verify
-from data_prep.fast_encoding import Encoded, FastEncoder
-from data_prep.tokenizer import train_tokenizer
+from data_prep.encoding.encoder import Encoder, make_encoder, sampled, verify
+from data_prep.encoding.fast import Encoded, FastEncoder
+from data_prep.tokenizer.train import train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.huggingface import HuggingFaceTokenizer

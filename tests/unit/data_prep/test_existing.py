@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.existing import PREP_NAME, config_sha256, find_existing, inputs_sha256, source_sha256
+from data_prep.corpus.existing import PREP_NAME, config_sha256, find_existing, inputs_sha256, source_sha256
 from data_prep.plan import SourcePlan
 from data_prep.readers.files import InputFile
 from pipeline.config.load import validate

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.documents.source import SourceDocuments, hash_ranges
 from data_prep.pairs import Pair, PairTask, function_pairs, write_pairs
-from data_prep.source_documents import SourceDocuments, hash_ranges
 from tests.unit.data_prep.reads import Given, write_reads
 
 SOURCE = '''

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_prep import shards
-from data_prep.document_runs import StoredDocument
-from data_prep.encoding import token_dtype
-from data_prep.shards import Encoded, encode_documents, pack
+from data_prep.documents.runs import StoredDocument
+from data_prep.encoding.encoder import token_dtype
+from data_prep.shards import task as shards
+from data_prep.shards.pack import Encoded, pack
+from data_prep.shards.task import encode_documents
 from pipeline.corpus.chunk import Chunk, DocumentRecord
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)

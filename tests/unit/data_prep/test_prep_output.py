@@ -11,12 +11,12 @@ import pytest
 import zstandard
 
 from data_prep.build import Built, BuiltSource
+from data_prep.corpus.output import CorpusFolder, link
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates
-from data_prep.output import CorpusFolder, link
+from data_prep.documents.source import SourceDocuments
 from data_prep.pairs import Pair
 from data_prep.plan import SourcePlan
-from data_prep.source_documents import SourceDocuments
 from data_prep.tasks.store import Done, complete, find_done, task_folder
 from data_prep.tasks.task import Task
 from pipeline.config.prep.recipe import Source

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from data_prep import plan as plan_module
 from data_prep.plan import MAX_TASKS, TASK_BYTES, group_files, plan_sources, read_tasks
-from data_prep.read import ReadTask
 from data_prep.readers.files import InputFile
+from data_prep.reading.task import ReadTask
 from pipeline.config.load import validate
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.errors import ConfigError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.tokenizer import cut, train_tokenizer
+from data_prep.tokenizer.train import cut, train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
 from pipeline.errors import TokenizerError
 from pipeline.tokenizer.sentencepiece import SentencePieceTokenizer

@@ -8,8 +8,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import BrokenRecord, Document
-from data_prep.read_losses import DROPPED_NAME, REJECTS_NAME, SAMPLES_NAME, LossWriter, lowest
+from data_prep.documents.document import BrokenRecord, Document
+from data_prep.reading.losses import DROPPED_NAME, REJECTS_NAME, SAMPLES_NAME, LossWriter, lowest
 
 DOCUMENTS = [Document("web", "é.txt", number, f"text {number}", {"url": "u"}) for number in range(8)]
 

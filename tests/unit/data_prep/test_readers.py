@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import find_files, hash_file, read_file
 from pipeline.config.prep.readers import Reader, StdlibReader
 from pipeline.config.prep.recipe import Source

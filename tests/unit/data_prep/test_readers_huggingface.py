@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from data_prep.document import Document
+from data_prep.documents.document import Document
 from data_prep.readers import find_files, hash_file
 from pipeline.config.prep.readers import Reader
 from pipeline.errors import ConfigError, CorpusError

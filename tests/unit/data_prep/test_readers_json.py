@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import json_values
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.json_values import parse_line, read_values

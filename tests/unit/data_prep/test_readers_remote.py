@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.document import Document
+from data_prep.documents.document import Document
 from data_prep.readers import find_files, hash_file, remote
 from data_prep.readers.remote import RemoteFile, persistently
 from pipeline.errors import ConfigError, CorpusError, MissingDependencyError

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers.csv_rows import _rows
 from data_prep.readers.lines import read_lines
 from tests.unit.data_prep.read_records import MIB, flaws, make_reader, read_all, texts

@@ -14,7 +14,7 @@ from fastwarc.warc import ArchiveIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import find_files
 from data_prep.readers.archive import Record, read_records
 from data_prep.readers.flaw import Flaw

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import Document
+from data_prep.documents.document import Document
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.tar import Member, read_members
 from tests.unit.data_prep.read_records import flaws, make_reader, open_all, read_all, texts

@@ -9,9 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_prep import rows as rows_module
-from data_prep.document_runs import write_array
-from data_prep.rows import BAND_ROW, BANDS, GONE, GONE_ROW, HASH_ROW, HASHES, NODES, RowWriter, read_rows, sorted_rows
+from data_prep.documents import rows as rows_module
+from data_prep.documents.rows import (
+    BAND_ROW,
+    BANDS,
+    GONE,
+    GONE_ROW,
+    HASH_ROW,
+    HASHES,
+    NODES,
+    RowWriter,
+    read_rows,
+    sorted_rows,
+)
+from data_prep.documents.runs import write_array
 from tests.unit.data_prep.reads import UPPER_MAX
 
 SPECIAL = st.sampled_from([0, 1, 2, 2**32, 2**63, UPPER_MAX - 1, UPPER_MAX])

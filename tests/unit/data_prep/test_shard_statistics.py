@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import shard_statistics
-from data_prep.document_runs import StoredDocument
-from data_prep.shard_statistics import Counted
+from data_prep.documents.runs import StoredDocument
+from data_prep.shards import statistics as shard_statistics
+from data_prep.shards.statistics import Counted
 
 
 def documents(*metadata: dict[str, str], text: str = "text") -> list[StoredDocument]:

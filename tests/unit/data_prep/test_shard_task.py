@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_prep import shards
-from data_prep.document import content_hash
-from data_prep.encoding import REFERENCE, Encoder
-from data_prep.shards import ShardResult, ShardTask
-from data_prep.source_documents import HASHES_END, SourceDocuments, hash_ranges
-from data_prep.tokenizing import MeasureTask, SampledSource, TrainTokenizerTask
+from data_prep.documents.document import content_hash
+from data_prep.documents.source import HASHES_END, SourceDocuments, hash_ranges
+from data_prep.encoding.encoder import REFERENCE, Encoder
+from data_prep.shards import task as shards
+from data_prep.shards.task import ShardResult, ShardTask
+from data_prep.tokenizer.tasks import MeasureTask, SampledSource, TrainTokenizerTask
 from pipeline.config.prep.tokenizer import TrainTokenizer
 from pipeline.corpus.reader import ShardReader
 from pipeline.tokenizer.base import Tokenizer

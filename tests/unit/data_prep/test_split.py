@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_prep.document import content_hash, lower_half
-from data_prep.split import SPLITS, Extremes, SplitShares, moved_documents
+from data_prep.documents.document import content_hash, lower_half
+from data_prep.documents.split import SPLITS, Extremes, SplitShares, moved_documents
 
 LOWERS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12, unique=True)
 SHARES = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)).filter(lambda pair: sum(pair) < 1)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.dedup.exact import Kept
+from data_prep.documents.split import Extremes
 from data_prep.pairs import Pair
-from data_prep.shard_statistics import ShardStatistics
-from data_prep.split import Extremes
+from data_prep.shards.statistics import ShardStatistics
 from data_prep.tasks.store import Done, complete, find_done
 from data_prep.tasks.task import Task
 

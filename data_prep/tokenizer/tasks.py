@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from data_prep.encoding import make_encoder
-from data_prep.source_documents import SourceDocuments, hash_ranges
+from data_prep.documents.source import SourceDocuments, hash_ranges
+from data_prep.encoding.encoder import make_encoder
 from data_prep.tasks.task import Task
-from data_prep.tokenizer import train_tokenizer
+from data_prep.tokenizer.train import train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
 from pipeline.tokenizer.load import load_tokenizer
 

@@ -9,15 +9,15 @@ import orjson
 import xxhash
 
 from data_prep.dedup.signatures import BandCollector
-from data_prep.document import Document, document_id, lower_half, upper_half
-from data_prep.document_runs import DocumentWriter
+from data_prep.documents.document import Document, document_id, lower_half, upper_half
+from data_prep.documents.rows import RowWriter
+from data_prep.documents.runs import DocumentWriter
+from data_prep.documents.split import SplitShares
 from data_prep.filters import build_filters
 from data_prep.filters.base import Dropped
-from data_prep.read_losses import LossWriter
 from data_prep.readers import read_file
 from data_prep.readers.files import InputFile
-from data_prep.rows import RowWriter
-from data_prep.split import SplitShares
+from data_prep.reading.losses import LossWriter
 from data_prep.tasks.task import Task
 from pipeline.config.prep.filters import Cleaning, Filter
 from pipeline.config.prep.recipe import MinHash, Source

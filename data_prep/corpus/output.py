@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.build import Built, BuiltSource
 from data_prep.pairs import write_pairs
-from data_prep.read_losses import DROPPED_NAME, REJECTS_NAME
+from data_prep.reading.losses import DROPPED_NAME, REJECTS_NAME
 from data_prep.tasks.store import Done
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split, read_manifest, write_manifest
 from pipeline.errors import ConfigError

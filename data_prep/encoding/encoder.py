@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.encoding_probes import probes
-from data_prep.fast_encoding import Encoded, FastEncoder
+from data_prep.encoding.fast import Encoded, FastEncoder
+from data_prep.encoding.probes import probes
 from pipeline.config.prep.tokenizer import Encoder as Choice
 from pipeline.errors import TarmacError
 from pipeline.tokenizer.base import Tokenizer

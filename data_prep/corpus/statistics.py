@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.build import Built, BuiltSource
-from data_prep.demands import losses, total
-from data_prep.existing import source_sha256
-from data_prep.read_losses import SAMPLES_NAME, Line, lowest
-from data_prep.shard_statistics import ShardStatistics
+from data_prep.corpus.existing import source_sha256
+from data_prep.reading.demands import losses
+from data_prep.reading.losses import SAMPLES_NAME, Line, lowest
+from data_prep.shards.statistics import ShardStatistics
+from data_prep.tasks.counts import total
 from data_prep.tasks.store import Done
 from pipeline.corpus.manifest import ShardEntry
 from pipeline.runtime.files import read_json_lines

@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.document_runs import StoredDocument
-from data_prep.encoding import Encoder, make_encoder, sampled, verify
-from data_prep.shard_statistics import Counted, ShardStatistics
-from data_prep.source_documents import SourceDocuments
+from data_prep.documents.runs import StoredDocument
+from data_prep.documents.source import SourceDocuments
+from data_prep.encoding.encoder import Encoder, make_encoder, sampled, verify
+from data_prep.shards.pack import Encoded, pack
+from data_prep.shards.statistics import Counted, ShardStatistics
 from data_prep.tasks.task import Task
-from data_prep.tokenizing import TOKENIZER_FOLDER
+from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.tokenizer import Encoder as EncoderChoice
-from pipeline.corpus.chunk import Chunk, DocumentRecord
+from pipeline.corpus.chunk import DocumentRecord
 from pipeline.corpus.manifest import SPLIT_FOLDERS, ShardEntry, Split
 from pipeline.corpus.writer import write_shard
 from pipeline.tokenizer.load import load_tokenizer
 
-Encoded = tuple[DocumentRecord, NDArray[Any]]
 Encode = Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[np.int64]]]
 _BATCH_BYTES = 4 * 2**20
 
@@ -143,48 +143,3 @@ def _with_eos(tokens: NDArray[Any], lengths: NDArray[np.int64], eos_id: int) -> 
     is_text[np.cumsum(lengths + 1) - 1] = False
     closed[is_text] = tokens
     return closed
-
-
-def pack(documents: Iterable[Encoded], chunk_tokens: int) -> Iterator[Chunk]:
-    """Chunks of at most `chunk_tokens`, of whole documents; only a document longer than that is cut."""
-    chunk = _OpenChunk()
-    for record, tokens in documents:
-        if chunk.size and chunk.size + len(tokens) > chunk_tokens:
-            yield chunk.close()
-            chunk = _OpenChunk()
-        while len(tokens) > chunk_tokens:
-            chunk.add(record, tokens[:chunk_tokens], ends=False)
-            yield chunk.close()
-            chunk = _OpenChunk(continued=True)
-            record, tokens = DocumentRecord(record.id, record.origin, record.position, 0), tokens[chunk_tokens:]
-        chunk.add(record, tokens)
-    if chunk.size:
-        yield chunk.close()
-
-
-class _OpenChunk:
-    """A chunk that documents are still added to."""
-
-    def __init__(self, continued: bool = False) -> None:
-        self.size = 0
-        self._continued, self._continues = continued, False
-        self._records: list[DocumentRecord] = []
-        self._tokens: list[NDArray[Any]] = []
-        self._ends: list[int] = []
-
-    def add(self, record: DocumentRecord, tokens: NDArray[Any], ends: bool = True) -> None:
-        self._records.append(record)
-        self._tokens.append(tokens)
-        self.size += len(tokens)
-        self._continues = not ends
-        if ends:
-            self._ends.append(self.size)
-
-    def close(self) -> Chunk:
-        return Chunk(
-            np.concatenate(self._tokens),
-            np.array(self._ends, dtype=np.uint32),
-            tuple(self._records),
-            continued=self._continued,
-            continues=self._continues,
-        )

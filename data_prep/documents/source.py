@@ -7,10 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from data_prep.document import HALF_BITS, upper_half
-from data_prep.document_runs import DocumentRuns, DocumentWriter, StoredDocument
-from data_prep.rows import GONE, read_rows
-from data_prep.split import SPLITS
+from data_prep.documents.document import HALF_BITS, upper_half
+from data_prep.documents.rows import GONE, read_rows
+from data_prep.documents.runs import DocumentRuns, DocumentWriter, StoredDocument
+from data_prep.documents.split import SPLITS
 from data_prep.tasks.store import own_suffix
 from pipeline.corpus.manifest import Split
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.build import Built
-from data_prep.encoding import token_dtype
-from data_prep.existing import config_sha256
-from data_prep.statistics import content_statistics, corpus_statistics, source_statistics
-from data_prep.tokenizing import TOKENIZER_FOLDER
+from data_prep.corpus.existing import config_sha256
+from data_prep.corpus.statistics import content_statistics, corpus_statistics, source_statistics
+from data_prep.encoding.encoder import token_dtype
+from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.manifest import FORMAT_VERSION, SPLIT_FOLDERS, Manifest, ShardEntry, Split, TokenizerEntry
 from pipeline.tokenizer.load import load_tokenizer

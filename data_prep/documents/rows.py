@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.document_runs import write_array
+from data_prep.documents.runs import write_array
 
 HASHES = "hashes"
 NODES = "nodes"

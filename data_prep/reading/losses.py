@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import orjson
 import zstandard
 
-from data_prep.document import BrokenRecord, Document
+from data_prep.documents.document import BrokenRecord, Document
 
 REJECTS_NAME = "rejects.jsonl"
 DROPPED_NAME = "dropped.jsonl.zst"

@@ -18,7 +18,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from data_prep.document import HALF_BITS, document_id
+from data_prep.documents.document import HALF_BITS, document_id
 from pipeline.errors import CorpusError
 
 DOCUMENTS_NAME = "documents"

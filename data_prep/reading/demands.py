@@ -1,23 +1,12 @@
 """What a source has to yield, or else the stage fails."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from data_prep.dedup.exact import Kept
+from data_prep.tasks.counts import total
 from data_prep.tasks.store import Done
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import CorpusError
-
-Name = TypeVar("Name", str, int)
-
-
-def total(counts: Iterable[Mapping[Name, int]]) -> dict[Name, int]:
-    """The sum of several counts, by name."""
-    added = Counter[Name]()
-    for count in counts:
-        added.update(count)
-    return dict(sorted(added.items()))
 
 
 def require_good_records(source: Source, reads: Sequence[Done]) -> None:

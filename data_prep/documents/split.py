@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from data_prep.document import HALF_BITS, lower_half
+from data_prep.documents.document import HALF_BITS, lower_half
 from pipeline.corpus.manifest import Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -1,0 +1,1 @@
+"""The corpus folder: what is there, what goes into it, what its manifest says."""

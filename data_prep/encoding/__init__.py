@@ -1,0 +1,1 @@
+"""Texts to token ids, fast and exactly as the tokenizer gives them."""
