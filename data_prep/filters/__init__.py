@@ -61,6 +61,11 @@ def build_filters(cleaning_config: Cleaning, filters: Sequence[FilterConfig]) ->
     return [("cleaning", cleaning.build(cleaning_config)), *zip(names, built, strict=True)]
 
 
+def modules_of(filters: Sequence[FilterConfig]) -> list[str]:
+    """Names of the modules that cleaning and some filters run."""
+    return sorted({cleaning.__name__, *(_BUILD[config.type].__module__ for config in filters)})
+
+
 def _distinct(types: Sequence[str]) -> list[str]:
     """`gopher_quality`, and for the second of that type `gopher_quality_2`."""
     counts = [types[: place + 1].count(type_) for place, type_ in enumerate(types)]

@@ -13,7 +13,7 @@ from data_prep.readers.streams import hash_content
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.recipe import Source
 
-__all__ = ["FileReading", "InputFile", "find_files", "hash_file", "read_file"]
+__all__ = ["FileReading", "InputFile", "find_files", "hash_file", "module_of", "read_file"]
 
 _MODULES = {
     "stdlib": stdlib,
@@ -25,6 +25,11 @@ _MODULES = {
     "webdataset": webdataset,
     "huggingface": huggingface,
 }
+
+
+def module_of(reader: Reader) -> str:
+    """Name of the module that reads what a reader finds."""
+    return _MODULES[reader.type].__name__
 
 
 def find_files(reader: Reader) -> list[InputFile]:

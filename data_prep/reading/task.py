@@ -13,9 +13,9 @@ from data_prep.documents.document import Document, document_id, lower_half, uppe
 from data_prep.documents.rows import RowWriter
 from data_prep.documents.runs import DocumentWriter
 from data_prep.documents.split import SplitShares
-from data_prep.filters import build_filters
+from data_prep.filters import build_filters, modules_of
 from data_prep.filters.base import Dropped
-from data_prep.readers import read_file
+from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
 from data_prep.reading.losses import LossWriter
 from data_prep.tasks.task import Task
@@ -68,6 +68,11 @@ class ReadTask(Task):
     """Signatures for near-duplicates."""
     write_dropped: bool
     """Whether dropped documents are written out."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Of readers and filters only those that it uses: another version of the others changes nothing."""
+        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters))
 
     def run(self, work: Path, folder: Path) -> ReadResult:
         """Read the files."""

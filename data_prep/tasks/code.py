@@ -1,25 +1,27 @@
-"""What code a task runs: its module, all of ours that this imports, and the versions of the libraries they use."""
+"""What code a task runs: its modules, all of ours that these import, and the versions of the libraries they use."""
 
 import ast
 import hashlib
 import platform
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
 _OURS = ("data_prep", "pipeline")
 _LEFT_OUT = ("pipeline.config", "pipeline.errors", "data_prep.tasks")
 """They decide no byte of a result; the values of a config are part of the key themselves."""
+_REGISTRIES = ("data_prep.readers", "data_prep.filters")
+"""They import a module of their own for each choice in a config. A task names those that it uses (`Task.modules`)."""
 
 
 @cache
-def code_identity(module: str) -> dict[str, str]:
-    """The checksum of a module's code with all it imports of ours, and the versions of everything else."""
-    sources, libraries = _collect(module)
+def code_identity(modules: tuple[str, ...]) -> dict[str, str]:
+    """The checksum of some modules' code with all they import of ours, and the versions of everything else."""
+    sources, libraries = _collect(modules)
     digest = hashlib.sha256()
     for name, source in sorted(sources.items()):
         digest.update(f"{name}\0{len(source)}\0".encode() + source)
@@ -31,10 +33,10 @@ def code_identity(module: str) -> dict[str, str]:
     }
 
 
-def _collect(module: str) -> tuple[dict[str, bytes], set[str]]:
+def _collect(modules: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:
     sources: dict[str, bytes] = {}
     libraries: set[str] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name in sources or name.startswith(_LEFT_OUT):
@@ -43,7 +45,7 @@ def _collect(module: str) -> tuple[dict[str, bytes], set[str]]:
             libraries.add(name.split(".")[0])
         elif path := _file_of(name):
             sources[name] = path.read_bytes()
-            waiting += _imports(sources[name])
+            waiting += _imports(sources[name], name if name in _REGISTRIES else None)
     return sources, libraries
 
 
@@ -56,22 +58,41 @@ def _file_of(name: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def _imports(source: bytes) -> Iterator[str]:
-    """What a source imports, inside functions too; `from a import b` may mean the module `a.b`."""
-    for node in ast.walk(ast.parse(source)):
+@cache
+def _imports(source: bytes, without: str | None) -> tuple[str, ...]:
+    """What a source imports, inside functions too, but not from `without`; `from a import b` may mean module `a.b`."""
+    found: list[str] = []
+    for node in _statements(ast.parse(source).body):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
+            found += (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level and node.module != without:
+            found.append(node.module)
             if node.module.split(".")[0] in _OURS:
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+                found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
+
+
+def _statements(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements at any depth. Expressions, which are most of a tree, import nothing."""
+    for node in nodes:
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, field, ()))
 
 
 def _versions(libraries: set[str]) -> dict[str, str]:
     """Versions of the distributions that hold some packages; those that are not installed have none."""
-    distributions = _distributions()
-    names = {name for library in libraries - sys.stdlib_module_names for name in distributions.get(library, ())}
-    return {name: version(name) for name in sorted(names)}
+    return {name: found for library in sorted(libraries - sys.stdlib_module_names) for name, found in _found(library)}
+
+
+@cache
+def _found(library: str) -> tuple[tuple[str, str], ...]:
+    """Name and version of the distributions that hold a package; most are called as it is, which is quick to see."""
+    try:
+        return ((library, version(library)),)
+    except PackageNotFoundError:
+        names = _distributions().get(library, ()) if find_spec(library) else ()
+    return tuple((name, version(name)) for name in sorted(set(names)))
 
 
 @cache

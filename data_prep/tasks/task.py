@@ -29,9 +29,14 @@ class Task(ABC):
         """Fill `folder` and return a result. `work` is the folder that all finished tasks lie in."""
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code decides the result; what these import is found from them."""
+        return (type(self).__module__,)
+
+    @property
     def key(self) -> str:
         """32 hexadecimal digits over the fields, the code that runs and the versions of the libraries it uses."""
-        whole = [self.phase, code_identity(type(self).__module__), identity(self)]
+        whole = [self.phase, code_identity(self.modules), identity(self)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -51,29 +51,33 @@ def test_keys_are_equal_just_when_the_fields_are(pairs: list[tuple[str, str]]) -
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Writes modules of a package of ours named `mine`."""
-    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "choices").mkdir(parents=True)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(code, "_OURS", ("mine",))
     monkeypatch.setattr(code, "_LEFT_OUT", ("mine.left_out",))
+    monkeypatch.setattr(code, "_REGISTRIES", ("mine.choices",))
 
     def write(name: str, source: str) -> None:
         (tmp_path / "mine" / f"{name}.py").write_text(source)
 
-    for name in ("__init__", "by_name", "in_function", "far", "left_out", "unused"):
+    for name in ("__init__", "by_name", "in_function", "far", "left_out", "unused", "choices/choice", "common"):
         write(name, "value = 1\n")
     write("start", "import json\nimport numpy.linalg\nfrom mine import by_name\nfrom mine.near import value\n")
-    inner = "    import mine.in_function\n    from mine.far import value\n"
-    write("near", f"import mine.left_out\n\ndef f():\n{inner}\nvalue = 1\n")
+    inner = "        import mine.in_function\n    except OSError:\n        from mine.far import value\n"
+    write("near", f"import mine.left_out\nimport mine.choices\n\ndef f():\n    try:\n{inner}\nvalue = 1\n")
+    write("choices/__init__", "from mine.choices import choice\nfrom mine.common import value\n")
     yield write
     for name in [name for name in sys.modules if name.startswith("mine")]:
         del sys.modules[name]
 
 
 def fresh_identity(module: str) -> dict[str, str]:
-    return code_identity.__wrapped__(module)
+    return code_identity.__wrapped__((module,))
 
 
-@pytest.mark.parametrize("name", ["start", "by_name", "near", "in_function", "far", "__init__"])
+@pytest.mark.parametrize(
+    "name", ["start", "by_name", "near", "in_function", "far", "__init__", "choices/__init__", "common"]
+)
 def test_what_is_imported_however_far_changes_the_code(package: Callable[[str, str], None], name: str) -> None:
     before = fresh_identity("mine.start")
     assert fresh_identity("mine.start") == before
@@ -82,11 +86,22 @@ def test_what_is_imported_however_far_changes_the_code(package: Callable[[str, s
     assert fresh_identity("mine.start")["code"] != before["code"]
 
 
-@pytest.mark.parametrize("name", ["unused", "left_out"])
+@pytest.mark.parametrize("name", ["unused", "left_out", "choices/choice"])
 def test_other_modules_do_not(package: Callable[[str, str], None], name: str) -> None:
     before = fresh_identity("mine.start")
     package(name, "value = 2\n")
     assert fresh_identity("mine.start") == before
+
+
+def test_what_a_task_chooses_is_part_of_it(package: Callable[[str, str], None]) -> None:
+    before = code_identity.__wrapped__(("mine.start", "mine.choices.choice"))
+    package("choices/choice", "value = 2\n")
+    assert code_identity.__wrapped__(("mine.start", "mine.choices.choice")) != before
+
+
+def test_a_package_of_another_name_than_its_distribution(package: Callable[[str, str], None]) -> None:
+    package("far", "import yaml\n")
+    assert "PyYAML" in fresh_identity("mine.start")
 
 
 def test_versions_of_libraries_are_part_of_it(package: Callable[[str, str], None]) -> None:
@@ -98,8 +113,8 @@ def test_versions_of_libraries_are_part_of_it(package: Callable[[str, str], None
 
 
 def test_a_real_task_runs_code_of_the_lower_floors() -> None:
-    sources, libraries = code._collect("data_prep.pairs")
-    ours = {f"data_prep.{name}" for name in ("document", "document_runs", "rows", "source_documents", "split")}
+    sources, libraries = code._collect(["data_prep.pairs"])
+    ours = {f"data_prep.documents.{name}" for name in ("document", "runs", "rows", "source", "split")}
     assert ours | {"pipeline.corpus.manifest", "pipeline.runtime.files"} <= set(sources)
     assert {"numpy", "xxhash", "zstandard"} <= libraries
     left_out = ("data_prep.tasks", "pipeline.config", "pipeline.errors")
