@@ -123,10 +123,10 @@ def memory(text: Text, scratch: Path) -> Run:
 
 def encoder(text: Text, scratch: Path) -> Run:
     """Tarmac's encoder alone; texts are in memory and ids are dropped."""
-    from data_prep.encoding.encoder import make_encoder
+    from data_prep.encoding.encoder import choose_encoder
     from pipeline.tokenizer.load import load_tokenizer
 
-    made = make_encoder(load_tokenizer(text.tokenizer), "auto")
+    made = choose_encoder(load_tokenizer(text.tokenizer), "auto")
     batches = list(_batches(text))
     with Stopwatch() as watch:
         tokens = sum(len(made.encode(batch)[0]) for batch in batches)

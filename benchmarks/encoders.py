@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Stopwatch, machine, peak_mib, plain_table, run_alone, versions
-from data_prep.encoding.encoder import make_encoder
+from data_prep.encoding.encoder import choose_encoder
 from data_prep.encoding.fast import Encoded, FastEncoder, text_form
 from data_prep.tokenizer.train import cut, train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
@@ -62,17 +62,17 @@ def gigatoken(folder: Path) -> Encode:
 
 def tarmac(folder: Path) -> Encode:
     """What `tarmac prep` uses."""
-    return make_encoder(load_tokenizer(folder / "bpe"), "auto").encode
+    return choose_encoder(load_tokenizer(folder / "bpe"), "auto").encode
 
 
 def sentencepiece(folder: Path) -> Encode:
     """The reference."""
-    return make_encoder(load_tokenizer(folder / "bpe"), "reference").encode
+    return choose_encoder(load_tokenizer(folder / "bpe"), "reference").encode
 
 
 def unigram(folder: Path) -> Encode:
     """sentencepiece with a unigram model."""
-    return make_encoder(load_tokenizer(folder / "unigram"), "auto").encode
+    return choose_encoder(load_tokenizer(folder / "unigram"), "auto").encode
 
 
 def tokenizers(folder: Path) -> Encode:

@@ -16,7 +16,14 @@ from data_prep.shards.task import ShardTask
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 from data_prep.tasks.task import Task
-from data_prep.tokenizer.tasks import GivenTokenizerTask, MeasureTask, SampledSource, TrainTokenizerTask
+from data_prep.tokenizer.tasks import (
+    ChooseEncoderTask,
+    ChosenEncoder,
+    GivenTokenizerTask,
+    MeasureTask,
+    SampledSource,
+    TrainTokenizerTask,
+)
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Split
@@ -93,8 +100,8 @@ class Builder:
             require_good_records(plan.source, done)
         near, kept, documents = self._deduplicate(plans, reads)
         tokenizer = self._tokenizer(plans, documents)
-        shards = [self._shards(plan, source, tokenizer) for plan, source in zip(plans, documents, strict=True)]
-        pairs = [self._pairs(plan, source) for plan, source in zip(plans, documents, strict=True)]
+        shards = self._shards(plans, documents, tokenizer)
+        pairs = self._pairs(plans, documents)
         rows = zip(plans, reads, kept, documents, shards, pairs, strict=True)
         return Built([BuiltSource(*row) for row in rows], tokenizer, self._sampled or self._names(plans), near)
 
@@ -124,12 +131,18 @@ class Builder:
             )
         return near, kept, documents
 
-    def _run_on_documents(self, plans: Sequence[SourcePlan], tasks: Sequence[Task]) -> list[Done]:
-        """Run tasks that open documents: where a source's were deleted, it is read again first."""
+    def _run_on_documents(self, plans: Sequence[SourcePlan], tasks: Sequence[Sequence[Task]]) -> list[list[Done]]:
+        """Run each source's tasks, which open its documents."""
+        for plan, group in zip(plans, tasks, strict=True):
+            self._restore([plan], group)
+        done = iter(self._runner.run([task for group in tasks for task in group]))
+        return [[next(done) for _ in group] for group in tasks]
+
+    def _restore(self, plans: Sequence[SourcePlan], tasks: Sequence[Task]) -> None:
+        """Before tasks that open documents run: where a source's were deleted, it is read again."""
         if self._runner.has_unfinished(tasks):
             for plan in plans:
                 self._runner.run(read_tasks(self._config, plan))
-        return self._runner.run(tasks)
 
     def _tokenizer(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> Done:
         config = self._config.tokenizer
@@ -142,30 +155,60 @@ class Builder:
         total = sum(source.text_bytes for source in documents)
         budget = min(config.sample_bytes, total)
         samples = tuple(SampledSource(source, budget * source.text_bytes // total) for source in documents)
-        return self._run_on_documents(plans, [TrainTokenizerTask(config, samples)])[0]
+        task = TrainTokenizerTask(config, samples)
+        self._restore(plans, [task])
+        return self._runner.run([task])[0]
 
-    def _shards(self, plan: SourcePlan, source: SourceDocuments, tokenizer: Done) -> dict[Split, list[Done]]:
-        if plan.source.name in self._made:
-            return {}
-        config, fingerprint = self._config, tokenizer.result
-        measured = self._run_on_documents([plan], [MeasureTask(source, fingerprint, tokenizer.folder)])[0].result
-        shards = source.text_bytes / (measured or 1) / config.shards.shard_tokens
+    def _encoder(self, tokenizer: Done) -> str:
+        """Name of what encodes."""
+        task = ChooseEncoderTask(tokenizer.result, self._config.tokenizer.encoder, tokenizer.folder)
+        chosen: ChosenEncoder = self._runner.run([task])[0].result
+        if chosen.reason and self._config.tokenizer.encoder == "auto":
+            self._runner.tell(f"texts are encoded slowly, by the tokenizer itself: {chosen.reason}")
+        return chosen.name
+
+    def _shards(
+        self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments], tokenizer: Done
+    ) -> list[dict[Split, list[Done]]]:
+        """Each source's shards; nothing for those that an existing corpus has."""
+        encoder, chosen = self._encoder(tokenizer), [plan.source.name not in self._made for plan in plans]
+        measures = [
+            [MeasureTask(source, tokenizer.result, encoder, tokenizer.folder)] if wanted else []
+            for source, wanted in zip(documents, chosen, strict=True)
+        ]
+        measured = self._run_on_documents(plans, measures)
+        tasks = [
+            self._shard_tasks(source, done[0].result, tokenizer, encoder) if done else []
+            for source, done in zip(documents, measured, strict=True)
+        ]
+        found: list[dict[Split, list[Done]]] = []
+        for group, done in zip(tasks, self._run_on_documents(plans, tasks), strict=True):
+            found.append({})
+            for task, one in zip(group, done, strict=True):
+                found[-1].setdefault(task.split, []).append(one)
+        return found
+
+    def _shard_tasks(
+        self, source: SourceDocuments, token_bytes: float, tokenizer: Done, encoder: str
+    ) -> list[ShardTask]:
+        config = self._config
+        shards = source.text_bytes / (token_bytes or 1) / config.shards.shard_tokens
         shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
-        tasks = {
-            split: [
-                ShardTask(source, split, number, first, last, config.shards.chunk_tokens, fingerprint,
-                          config.tokenizer.encoder, tokenizer.folder)
-                for number, (first, last) in enumerate(hash_ranges(max(1, round(shards * shares[split]))))
-            ]
+        return [
+            ShardTask(source, split, number, first, last, config.shards.chunk_tokens, tokenizer.result,
+                      encoder, tokenizer.folder)
             for split in SPLIT_FOLDERS
             if split != "test" or config.test_share
-        }  # fmt: skip
-        done = iter(self._run_on_documents([plan], [task for group in tasks.values() for task in group]))
-        return {split: [next(done) for _ in group] for split, group in tasks.items()}
+            for number, (first, last) in enumerate(hash_ranges(max(1, round(shards * shares[split]))))
+        ]  # fmt: skip
 
-    def _pairs(self, plan: SourcePlan, source: SourceDocuments) -> list[Done]:
+    def _pairs(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> list[list[Done]]:
         if not self._config.pairs.enabled:
-            return []
+            return [[] for _ in plans]
         longest = self._config.pairs.max_answer_characters
-        ranges = hash_ranges(max(1, source.text_bytes // _PAIR_BYTES))
-        return self._run_on_documents([plan], [PairTask(source, first, last, longest) for first, last in ranges])
+        ranges = [hash_ranges(max(1, source.text_bytes // _PAIR_BYTES)) for source in documents]
+        tasks = [
+            [PairTask(source, first, last, longest) for first, last in group]
+            for source, group in zip(documents, ranges, strict=True)
+        ]
+        return self._run_on_documents(plans, tasks)

@@ -1,7 +1,7 @@
 """Texts to token ids: by a fast encoder where it gives exactly the tokenizer's ids, else by the tokenizer itself.
 
-Fast encoders are young. One is used only after it passed the probes, and a sample of what it encodes is encoded again
-by the reference.
+Fast encoders are young. One is used only after it passed the probes, once for each tokenizer, and a sample of what it
+encodes is encoded again by the reference.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep.encoding.fast import Encoded, FastEncoder
 from data_prep.encoding.probes import probes
 from pipeline.config.prep.tokenizer import Encoder as Choice
-from pipeline.errors import TarmacError
+from pipeline.errors import MissingDependencyError, TarmacError
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.sentencepiece import SPACE, SentencePieceTokenizer
 
@@ -23,7 +23,7 @@ REFERENCE = "reference"
 _ONE_IN = 128
 """One of so many documents is compared with the reference."""
 _COMPARED_CHARACTERS = 1 << 14
-"""Of a longer text, its beginning is compared: the reference takes 20 times as long, and a book is no sample."""
+"""Of most longer texts, only the beginning is compared: the reference takes 20 times as long."""
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -66,33 +66,46 @@ class Encoder:
         return np.asarray(ids, dtype=np.int32)
 
 
-_made: dict[tuple[str, object], Encoder] = {}
-"""The last encoder made. Making one takes seconds, and a worker encodes many shards with one tokenizer."""
+MakeFast = Callable[[Tokenizer], FastEncoder]
+_made: dict[tuple[str, MakeFast], FastEncoder] = {}
+"""The last fast encoder made. Making one takes a moment, and a worker encodes many shards with one tokenizer."""
 
 
-def make_encoder(
-    tokenizer: Tokenizer, choice: Choice, fast: Callable[[Tokenizer], FastEncoder] = FastEncoder
-) -> Encoder:
+def choose_encoder(tokenizer: Tokenizer, choice: Choice, make_fast: MakeFast = FastEncoder) -> Encoder:
     """The fast encoder if it is wanted, installed, reads the tokenizer and passes the probes; else the reference."""
     if choice == "reference":
         return Encoder(tokenizer, reason="tokenizer.encoder is reference")
-    key = (tokenizer.fingerprint(), fast)
-    if key not in _made:
-        _made.clear()
-        _made[key] = _probed(tokenizer, fast)
-    return _made[key]
-
-
-def _probed(tokenizer: Tokenizer, fast: Callable[[Tokenizer], FastEncoder]) -> Encoder:
     try:
-        made = fast(tokenizer)
+        fast = _fast(tokenizer, make_fast)
     except TarmacError as error:
         return Encoder(tokenizer, reason=str(error))
-    encoder = Encoder(tokenizer, made)
-    for text in probes(tokenizer, made.names):
+    encoder = Encoder(tokenizer, fast)
+    for text in probes(tokenizer, fast.names):
         if not _same(encoder.encode([text]), encoder.reference([text])):
-            return Encoder(tokenizer, reason=f"{made.name} gives other ids for {text[:40]!r}")
+            return Encoder(tokenizer, reason=f"{fast.name} gives other ids for {text[:40]!r}")
     return encoder
+
+
+def make_encoder(tokenizer: Tokenizer, name: str, make_fast: MakeFast = FastEncoder) -> Encoder:
+    """The encoder that `choose_encoder` has chosen, by its name, perhaps on another machine.
+
+    Raises:
+        MissingDependencyError: It is not installed here, or in another version.
+    """
+    if name == REFERENCE:
+        return Encoder(tokenizer)
+    fast = _fast(tokenizer, make_fast)
+    if fast.name != name:
+        raise MissingDependencyError(f"{name} is needed as on the other machines, found {fast.name}: install that one")
+    return Encoder(tokenizer, fast)
+
+
+def _fast(tokenizer: Tokenizer, make_fast: MakeFast) -> FastEncoder:
+    key = (tokenizer.fingerprint(), make_fast)
+    if key not in _made:
+        _made.clear()
+        _made[key] = make_fast(tokenizer)
+    return _made[key]
 
 
 def sampled(hashes: Sequence[int]) -> list[int]:
@@ -101,17 +114,22 @@ def sampled(hashes: Sequence[int]) -> list[int]:
 
 
 def verify(
-    encoder: Encoder, texts: Sequence[str], tokens: NDArray[Any], lengths: NDArray[np.int64], which: Iterable[int]
+    encoder: Encoder,
+    texts: Sequence[str],
+    tokens: NDArray[Any],
+    lengths: NDArray[np.int64],
+    which: Iterable[int],
+    long: bool = False,
 ) -> bool:
     """Whether the reference gives the same ids for some texts of what `encode` made.
 
-    A long text is not encoded again as a whole: both encode its beginning.
+    Unless it is asked for with `long`, a long text is not encoded again as a whole: both encode its beginning.
     """
     if encoder.name == REFERENCE:
         return True
     which = list(which)
-    whole = [place for place in which if len(texts[place]) <= _COMPARED_CHARACTERS]
-    beginnings = [texts[place][:_COMPARED_CHARACTERS] for place in which if len(texts[place]) > _COMPARED_CHARACTERS]
+    whole = [place for place in which if long or len(texts[place]) <= _COMPARED_CHARACTERS]
+    beginnings = [texts[place][:_COMPARED_CHARACTERS] for place in which if place not in whole]
     return _same(_part(tokens, lengths, whole), encoder.reference([texts[place] for place in whole])) and _same(
         encoder.encode(beginnings), encoder.reference(beginnings)
     )

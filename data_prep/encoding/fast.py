@@ -6,10 +6,8 @@ text can become one. Where spaces are kept, its pieces hold real ones and nothin
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import MissingDependencyError, TokenizerError
 from pipeline.tokenizer.base import Tokenizer
-from pipeline.tokenizer.convert import write_huggingface
-from pipeline.tokenizer.huggingface import TOKENIZER_NAME
+from pipeline.tokenizer.convert import tokenizer_form
+from pipeline.tokenizer.huggingface import HuggingFaceTokenizer
 from pipeline.tokenizer.sentencepiece import SPACE, SentencePieceTokenizer
 
 _PACKAGE = "fastokens"
@@ -62,18 +60,25 @@ def text_form(tokenizer: Tokenizer) -> tuple[dict[str, Any], list[str]]:
     Raises:
         TarmacError: There is no exact one.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        write_huggingface(tokenizer, folder)
-        form: dict[str, Any] = json.loads((Path(folder) / TOKENIZER_NAME).read_bytes())
+    form = _form(tokenizer)
     added = form.get("added_tokens") or []
     names = {token["content"]: f"<|{token['id']}|>" for token in added if token["special"]}
     if isinstance(form["model"]["vocab"], dict):
-        form["model"] = _text_model(form["model"], names)
+        form = {**form, "model": _text_model(form["model"], names)}
     if isinstance(tokenizer, SentencePieceTokenizer) and form["normalizer"]:  # which puts a space before the text
         spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
         form["normalizer"] = {"type": "Sequence", "normalizers": [spaces, form["normalizer"]]}
-    form["added_tokens"] = [token for token in added if not token["special"]]
-    return {**form, "post_processor": None, "truncation": None, "padding": None}, [*names, *names.values()]
+    left = [token for token in added if not token["special"]]
+    text = {**form, "added_tokens": left, "post_processor": None, "truncation": None, "padding": None}
+    return text, [*names, *names.values()]
+
+
+def _form(tokenizer: Tokenizer) -> dict[str, Any]:
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer_form(tokenizer)
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return dict(tokenizer.form)
+    raise TokenizerError(f"a {type(tokenizer).__name__} has no tokenizer.json")
 
 
 def _text_model(model: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

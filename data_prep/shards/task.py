@@ -15,7 +15,6 @@ from data_prep.shards.pack import Encoded, pack
 from data_prep.shards.statistics import Counted, ShardStatistics
 from data_prep.tasks.task import Task
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
-from pipeline.config.prep.tokenizer import Encoder as EncoderChoice
 from pipeline.corpus.chunk import DocumentRecord
 from pipeline.corpus.manifest import SPLIT_FOLDERS, ShardEntry, Split
 from pipeline.corpus.writer import write_shard
@@ -60,8 +59,8 @@ class ShardTask(Task):
     """Tokens in a chunk, at most."""
     fingerprint: str
     """The tokenizer's."""
-    encoder: EncoderChoice
-    """Which encoder."""
+    encoder: str
+    """Name of the encoder that was chosen."""
     tokenizer: str = field(compare=False)
     """The tokenizer's task's folder, relative to the work folder."""
 
@@ -96,14 +95,17 @@ def _unverified(encode: Encode) -> _EncodeBatch:
 
 
 def _verified(encoder: Encoder) -> _EncodeBatch:
-    """Encodes a batch and compares a sample of it with the reference."""
+    """Encodes a batch and compares a sample of it with the reference; in the first batch, long texts as a whole."""
+    is_first = True
 
     def encode(documents: Sequence[StoredDocument]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        nonlocal is_first
         texts = [document.text.decode("utf-8") for document in documents]
         tokens, lengths = encoder.encode(texts)
         which = sampled([document.hash for document in documents])
-        if not verify(encoder, texts, tokens, lengths, which):
+        if not verify(encoder, texts, tokens, lengths, which, long=is_first):
             raise _DiffersError
+        is_first = False
         return tokens, lengths
 
     return encode

@@ -40,6 +40,10 @@ class Runner:
         """How many tasks of each phase had to run."""
         self._console = console
 
+    def tell(self, text: str) -> None:
+        """Show the user a line."""
+        self._console.print(text, highlight=False, markup=False)
+
     def has_unfinished(self, tasks: Sequence[Task]) -> bool:
         """Whether one of the tasks would have to run."""
         return any(find_done(self.work, task, task_folder(task)) is None for task in tasks)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_prep.documents.source import SourceDocuments, hash_ranges
-from data_prep.encoding.encoder import make_encoder
+from data_prep.encoding.encoder import choose_encoder, make_encoder
 from data_prep.tasks.task import Task
 from data_prep.tokenizer.train import train_tokenizer
-from pipeline.config.prep.tokenizer import TrainTokenizer
+from pipeline.config.prep.tokenizer import Encoder, TrainTokenizer
 from pipeline.tokenizer.load import load_tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -66,6 +66,36 @@ class GivenTokenizerTask(Task):
 
 
 @dataclass(frozen=True)
+class ChosenEncoder:
+    """What encodes a corpus."""
+
+    name: str
+    """`reference`, or a package and its version."""
+    reason: str
+    """Why it is the reference, in words."""
+
+
+@dataclass(frozen=True)
+class ChooseEncoderTask(Task):
+    """Whether the fast encoder passes the probes for a tokenizer: asked once, not by each task that encodes."""
+
+    phase: ClassVar[str] = "encoder"
+    result_type: ClassVar[type] = ChosenEncoder
+
+    fingerprint: str
+    """The tokenizer's."""
+    choice: Encoder
+    """What the config says."""
+    tokenizer: str = field(compare=False)
+    """Its folder, relative to the work folder."""
+
+    def run(self, work: Path, folder: Path) -> ChosenEncoder:
+        """Return what was chosen."""
+        encoder = choose_encoder(load_tokenizer(work / self.tokenizer / TOKENIZER_FOLDER), self.choice)
+        return ChosenEncoder(encoder.name, encoder.reason)
+
+
+@dataclass(frozen=True)
 class MeasureTask(Task):
     """How many bytes of a source's text a token stands for; this decides how many shards it becomes."""
 
@@ -76,6 +106,8 @@ class MeasureTask(Task):
     """The source."""
     fingerprint: str
     """The tokenizer's."""
+    encoder: str
+    """Name of the encoder that was chosen."""
     tokenizer: str = field(compare=False)
     """Its folder, relative to the work folder."""
 
@@ -83,7 +115,7 @@ class MeasureTask(Task):
         """Bytes per token of the source's first 2 MB of training text in the order of hashes."""
         tokenizer = load_tokenizer(work / self.tokenizer / TOKENIZER_FOLDER)
         texts = list(_texts(SampledSource(self.source, _MEASURED_BYTES), work))
-        tokens = len(make_encoder(tokenizer, "auto").encode(texts)[0]) + len(texts)
+        tokens = len(make_encoder(tokenizer, self.encoder).encode(texts)[0]) + len(texts)
         return sum(len(text.encode("utf-8")) for text in texts) / max(1, tokens)
 
 

@@ -42,7 +42,7 @@ def write_huggingface(tokenizer: Tokenizer, folder: str | Path, chat_template: s
     path = Path(folder)
     if isinstance(tokenizer, SentencePieceTokenizer):
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / TOKENIZER_NAME, _tokenizer_form(tokenizer.processor))
+        write_json(path / TOKENIZER_NAME, tokenizer_form(tokenizer))
         write_json(path / CONFIG_NAME, _config_form(tokenizer.processor))
     else:
         tokenizer.save(path)
@@ -82,8 +82,12 @@ def _compare(what: str, expected: Sequence[Any], found: Sequence[Any]) -> None:
     )
 
 
-def _tokenizer_form(processor: Any) -> dict[str, Any]:
-    """`tokenizer.json`. Its pieces hold real spaces, so that nothing is replaced and U+2581 is itself."""
+def tokenizer_form(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
+    """`tokenizer.json`. Its pieces hold real spaces, so that nothing is replaced and U+2581 is itself.
+
+    Raises ExportError: It has no exact form; see `write_huggingface`.
+    """
+    processor = tokenizer.processor
     prefix = _dummy_prefix(processor)
     decoders: list[dict[str, Any]] = [{"type": "ByteFallback"}, {"type": "Fuse"}]
     if prefix:

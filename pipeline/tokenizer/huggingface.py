@@ -91,6 +91,11 @@ class HuggingFaceTokenizer(Tokenizer):
         return None
 
     @property
+    def form(self) -> dict[str, Any]:
+        """What `tokenizer.json` holds."""
+        return self._form
+
+    @property
     def vocab_size(self) -> int:
         """One more than the largest id; some vocabularies have holes."""
         return self._vocab_size

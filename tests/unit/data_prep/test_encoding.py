@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.encoding.encoder import Encoder, make_encoder, sampled, verify
+from data_prep.encoding.encoder import Encoder, choose_encoder, make_encoder, sampled, verify
 from data_prep.encoding.fast import Encoded, FastEncoder
 from data_prep.tokenizer.train import train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
+from pipeline.errors import MissingDependencyError
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.huggingface import HuggingFaceTokenizer
 from pipeline.tokenizer.sentencepiece import SentencePieceTokenizer
@@ -65,7 +66,7 @@ def assert_same(found: Encoded, expected: Encoded) -> None:
 
 
 def assert_fast_and_exact(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-    encoder = make_encoder(tokenizer, "auto")
+    encoder = choose_encoder(tokenizer, "auto")
     assert (encoder.name[:10], encoder.reason) == ("fastokens ", "")
     assert_same(encoder.encode(texts), one_by_one(tokenizer, texts))
 
@@ -90,7 +91,7 @@ def test_20000_adversarial_texts_have_sentencepieces_ids_and_come_back(
     texts = adversarial(tokenizer, 20_000)
     assert len(texts) == 20_000
     assert_fast_and_exact(tokenizer, texts)
-    ids, lengths = make_encoder(tokenizer, "auto").encode(texts)
+    ids, lengths = choose_encoder(tokenizer, "auto").encode(texts)
     assert min(ids) >= len(CONTROL_TOKENS)  # no text becomes a control token
     for text, part in zip(texts, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
         assert tokenizer.decode(part.tolist()) == text
@@ -99,11 +100,11 @@ def test_20000_adversarial_texts_have_sentencepieces_ids_and_come_back(
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=8))
 def test_any_texts_have_sentencepieces_ids(large: SentencePieceTokenizer, texts: list[str]) -> None:
     assert_fast_and_exact(large, texts)
-    assert_same(make_encoder(large, "auto").reference(texts), one_by_one(large, texts))
+    assert_same(choose_encoder(large, "auto").reference(texts), one_by_one(large, texts))
 
 
 def test_ids_do_not_depend_on_what_was_encoded_before(large: SentencePieceTokenizer) -> None:
-    encoder, texts = make_encoder(large, "auto"), adversarial(large, 5000)
+    encoder, texts = choose_encoder(large, "auto"), adversarial(large, 5000)
     alone = [encoder.encode([text])[0] for text in reversed(texts)]
     assert np.array_equal(np.concatenate(alone[::-1]), encoder.encode(texts)[0])
 
@@ -120,7 +121,7 @@ def test_byte_level_tokenizers_are_fast_too(tmp_path: Path) -> None:
     spelled = ["<|user|> <tool> <|endoftext|>", "a<tool><|user|>\n"]
     texts = [*adversarial(tokenizer, 5000), *spelled, *library_texts("*.py", 3)]
     assert_fast_and_exact(tokenizer, texts)
-    ids, _ = make_encoder(tokenizer, "auto").encode(texts)
+    ids, _ = choose_encoder(tokenizer, "auto").encode(texts)
     assert not np.isin([tokenizer.control_id("<|endoftext|>"), tokenizer.control_id("<|user|>")], ids).any()
     assert np.isin(tokenizer.encode("<tool>"), ids).all()  # an added token, but no control token
 
@@ -145,20 +146,20 @@ def test_what_the_fast_encoder_cannot_read_is_encoded_by_the_reference(tmp_path:
         with_normalizer(tmp_path / "nfkc", "NFKC"): "fastokens .* cannot read the tokenizer: .*NFKC",
     }
     for tokenizer, reason in reasons.items():
-        encoder, texts = make_encoder(tokenizer, "auto"), adversarial(tokenizer, 1200)
+        encoder, texts = choose_encoder(tokenizer, "auto"), adversarial(tokenizer, 1200)
         assert_reference(encoder, reason)
         assert_same(encoder.encode(texts), one_by_one(tokenizer, texts))
 
 
 def test_the_reference_is_used_where_it_is_asked_for(large: SentencePieceTokenizer) -> None:
-    assert_reference(make_encoder(large, "reference"), "tokenizer.encoder is reference")
+    assert_reference(choose_encoder(large, "reference"), "tokenizer.encoder is reference")
 
 
 def test_without_the_package_the_reference_is_used(
     large: SentencePieceTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fastokens", None)
-    assert_reference(make_encoder(large, "auto", lambda made: FastEncoder(made)), r"pip install 'tarmac\[fast\]'")
+    assert_reference(choose_encoder(large, "auto", lambda made: FastEncoder(made)), r"pip install 'tarmac\[fast\]'")
 
 
 class Broken(FastEncoder):
@@ -196,14 +197,14 @@ class Refusing(FastEncoder):
 
 
 def test_a_broken_encoder_is_not_chosen(large: SentencePieceTokenizer) -> None:
-    assert_reference(make_encoder(large, "auto", Broken), r"fastokens .* gives other ids for '\\n\\n\\n\\t")
+    assert_reference(choose_encoder(large, "auto", Broken), r"fastokens .* gives other ids for '\\n\\n\\n\\t")
 
 
 @pytest.mark.parametrize("broken", [BrokenLater, Shifted])
 def test_an_encoder_that_breaks_later_is_caught_by_the_sample(
     large: SentencePieceTokenizer, broken: type[FastEncoder]
 ) -> None:
-    encoder = make_encoder(large, "auto", broken)
+    encoder = choose_encoder(large, "auto", broken)
     assert encoder.name.startswith("fastokens ")
     good, bad = [f"text {number} \u2581\n" for number in range(9)], f"here is {BrokenLater.sign}"
     texts = [*good[:5], bad, *good[5:]]
@@ -217,15 +218,17 @@ def test_an_encoder_that_breaks_later_is_caught_by_the_sample(
 
 
 def test_of_a_long_text_the_beginning_is_compared(large: SentencePieceTokenizer) -> None:
-    encoder = make_encoder(large, "auto", BrokenLater)
+    encoder = choose_encoder(large, "auto", BrokenLater)
     long = "\n".join(small_texts(400))
     for text, same in ((BrokenLater.sign + long, False), (long, True), (long + BrokenLater.sign, True)):
-        assert verify(encoder, ["a b", text], *encoder.encode(["a b", text]), [0, 1]) == same
+        encoded = encoder.encode(["a b", text])
+        assert verify(encoder, ["a b", text], *encoded, [0, 1]) == same
+        assert verify(encoder, ["a b", text], *encoded, [0, 1], long=True) == (BrokenLater.sign not in text)
 
 
 def test_texts_that_the_fast_encoder_refuses_are_encoded_by_the_reference(large: SentencePieceTokenizer) -> None:
     texts = ["a b", "", "c\n"]
-    assert_same(make_encoder(large, "auto", Refusing).encode(texts), one_by_one(large, texts))
+    assert_same(choose_encoder(large, "auto", Refusing).encode(texts), one_by_one(large, texts))
 
 
 def test_the_sample_is_the_first_document_and_one_in_128_by_hash() -> None:
@@ -246,12 +249,12 @@ def test_ids_have_the_smaller_type_that_holds_them(large: SentencePieceTokenizer
     for tokenizer, expected in ((large, np.uint16), (HuggingFaceTokenizer(folder), np.uint32)):
         for choice in ("auto", "reference"):
             for texts in (["a b", ""], []):
-                ids, lengths = make_encoder(tokenizer, choice).encode(texts)
+                ids, lengths = choose_encoder(tokenizer, choice).encode(texts)
                 assert (ids.dtype, lengths.dtype) == (expected, np.int64)
 
 
 def test_a_worker_stays_on_one_thread(large: SentencePieceTokenizer) -> None:
-    make_encoder(large, "auto").encode(library_texts("*.py", 60))
+    choose_encoder(large, "auto").encode(library_texts("*.py", 60))
     names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
     assert names
     assert not [name for name in names if name.startswith("fastokens")]
@@ -260,5 +263,24 @@ def test_a_worker_stays_on_one_thread(large: SentencePieceTokenizer) -> None:
 def test_an_encoder_is_made_once(large: SentencePieceTokenizer, tmp_path: Path) -> None:
     large.save(tmp_path)
     again = SentencePieceTokenizer((tmp_path / "tokenizer.model").read_bytes())
-    assert make_encoder(again, "auto") is make_encoder(large, "auto")
-    assert make_encoder(trained(), "auto") is not make_encoder(large, "auto")
+    made: list[Tokenizer] = []
+
+    def make(tokenizer: Tokenizer) -> FastEncoder:
+        made.append(tokenizer)
+        return FastEncoder(tokenizer)
+
+    name = choose_encoder(large, "auto", make).name
+    for tokenizer in (again, large, again):
+        texts = ["a b"]
+        assert_same(make_encoder(tokenizer, name, make).encode(texts), one_by_one(large, texts))
+    assert made == [large]
+    make_encoder(trained(), name, make)
+    assert len(made) == 2
+
+
+def test_what_was_chosen_is_made_anywhere_or_refused(large: SentencePieceTokenizer) -> None:
+    assert make_encoder(large, "reference").name == "reference"
+    with pytest.raises(
+        MissingDependencyError, match=r"fastokens 0\.0\.1 is needed as on the other machines, found fastokens"
+    ):
+        make_encoder(large, "fastokens 0.0.1")

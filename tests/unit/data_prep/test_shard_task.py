@@ -114,7 +114,7 @@ def test_a_token_stands_for_so_many_bytes_of_training_text(work: Path, tmp_path:
     tokenizer = load_tokenizer(work / "made" / "tokenizer")
     texts = [text for number, text in enumerate(TEXTS) if number % 10]
     expected = sum(map(len, texts)) / sum(len(tokenizer.encode(text)) + 1 for text in texts)
-    assert MeasureTask(source(), "", "made").run(work, tmp_path) == pytest.approx(expected)
+    assert MeasureTask(source(), "", "reference", "made").run(work, tmp_path) == pytest.approx(expected)
 
 
 def test_the_tokenizer_learns_from_the_first_documents_of_training_by_hash(work: Path, tmp_path: Path) -> None:
