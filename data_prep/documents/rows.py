@@ -1,6 +1,8 @@
 """What deduplication knows of each document: rows of fixed size, in sorted runs that a range of keys picks out."""
 
+import json
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.documents.runs import write_array
+from data_prep.documents.runs import lost_if_broken, write_array
 
 HASHES = "hashes"
 NODES = "nodes"
@@ -25,6 +27,8 @@ BAND_ROW = np.dtype([("hash", "<u8"), ("node", "<u8")])
 GONE_ROW = np.dtype([("upper", "<u8"), ("node", "<u8")])
 """Of a document that goes: the upper half of its text's hash, the upper half of its id. Sorted so."""
 _DTYPES = {HASHES: HASH_ROW, NODES: NODE_ROW, BANDS: BAND_ROW, GONE: GONE_ROW}
+COUNTS_NAME = "rows.json"
+"""How many runs there are of each kind. Nobody takes what files lie there for all that were written."""
 _RUN_ROWS = 1 << 18
 
 
@@ -33,7 +37,7 @@ class RowWriter:
 
     def __init__(self, folder: Path) -> None:
         """Write into `folder`."""
-        self._folder, self._runs = folder, 0
+        self._folder, self._runs = folder, Counter[str]()
         self._hashes: list[tuple[int, int, int, int, int]] = []
         self._bands: list[NDArray[Any]] = []
 
@@ -59,17 +63,19 @@ class RowWriter:
             self._write(BANDS, np.concatenate(self._bands))
         self._hashes.clear()
         self._bands.clear()
-        self._runs += 1
 
     def _write(self, name: str, rows: NDArray[Any]) -> None:
-        write_array(self._folder / f"{name}-{self._runs:06d}.npy", sorted_rows(rows))
+        write_array(_path(self._folder, name, self._runs[name]), sorted_rows(rows))
+        self._runs[name] += 1
 
     def __enter__(self) -> "RowWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None and (self._hashes or self._bands):
-            self._write_run()
+        if kind is None:
+            if self._hashes or self._bands:
+                self._write_run()
+            (self._folder / COUNTS_NAME).write_text(json.dumps(self._runs, sort_keys=True), "utf-8")
 
 
 def sorted_rows(rows: NDArray[Any]) -> NDArray[Any]:
@@ -78,12 +84,29 @@ def sorted_rows(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_rows(folders: Iterable[Path], name: str, first: int, last: int) -> NDArray[Any]:
-    """Rows of some tasks whose first field is in [first, last], in no order."""
-    paths = (path for folder in folders for path in folder.glob(f"{name}-*.npy"))
+    """Rows of some tasks whose first field is in [first, last], in no order.
+
+    Raises CorpusError if a file that was written is missing or cut.
+    """
+    paths = (path for folder in folders for path in row_files(folder, name))
     return np.concatenate([np.empty(0, dtype=_DTYPES[name]), *(_slice(path, first, last) for path in paths)])
 
 
+def row_files(folder: Path, name: str) -> list[Path]:
+    """The files with a task's rows of one kind. Raises CorpusError if the record of them is missing or damaged."""
+    if name == GONE:  # of these there is always one
+        return [folder / f"{GONE}-0.npy"]
+    with lost_if_broken(folder / COUNTS_NAME) as path:
+        counts = json.loads(path.read_bytes())
+    return [_path(folder, name, number) for number in range(counts.get(name, 0))]
+
+
+def _path(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}-{number:06d}.npy"
+
+
 def _slice(path: Path, first: int, last: int) -> NDArray[Any]:
-    rows = np.load(path, mmap_mode="r")
+    with lost_if_broken(path):
+        rows = np.load(path, mmap_mode="r")
     key = itemgetter(rows.dtype.names[0])  # by hand: numpy's search would copy the whole column
     return np.array(rows[bisect_left(rows, first, key=key) : bisect_right(rows, last, key=key)])

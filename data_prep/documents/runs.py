@@ -8,17 +8,19 @@ ranges there will be, and so nothing that was read has to be read again when tha
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from data_prep.documents.document import HALF_BITS, document_id
+from data_prep.documents.document import upper_half
+from data_prep.documents.frames import ROW, StoredDocument, pack_frame, unpack_frame
 from pipeline.errors import CorpusError
 
 DOCUMENTS_NAME = "documents"
@@ -30,33 +32,6 @@ FRAME_BYTES = 64 * 2**10
 _OBJECT_BYTES = 256
 """About what Python needs for a document beside its text: very short ones count, too."""
 _INDEX = np.dtype([("split", "<u4"), ("first", "<u8"), ("last", "<u8"), ("offset", "<u8"), ("size", "<u4")])
-_ROW = np.dtype(
-    [("upper", "<u8"), ("lower", "<u8"), ("position", "<u8"), ("origin", "<u4"), ("text", "<u4"), ("metadata", "<u4")]
-)
-
-
-class StoredDocument(NamedTuple):
-    """A cleaned document as it lies in a run."""
-
-    hash: int
-    """128-bit seeded hash of the text."""
-    origin: str
-    """File it was read from."""
-    position: int
-    """Its number in that file."""
-    text: bytes
-    """UTF-8."""
-    metadata: bytes
-    """JSON of the metadata; empty if there is none."""
-
-    def id(self, source: str) -> int:
-        """The document's id, 128 bits."""
-        return document_id(source, self.origin, self.position)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The metadata."""
-        return json.loads(self.metadata) if self.metadata else {}
 
 
 class DocumentWriter:
@@ -67,15 +42,13 @@ class DocumentWriter:
         self._folder, self._run_bytes = folder, run_bytes
         self._file: BinaryIO = (folder / DOCUMENTS_NAME).open("wb")
         self._compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-        self._rows: list[tuple[int, int, int, int, bytes, bytes]] = []
+        self._rows: list[tuple[int, StoredDocument]] = []
         self._held_bytes = 0
-        self._origins: dict[str, int] = {}
         self._index: list[tuple[int, int, int, int, int]] = []
 
     def add(self, split: int, hash_: int, origin: str, position: int, text: bytes, metadata: bytes) -> None:
         """Add a document that belongs to split number `split`."""
-        number = self._origins.setdefault(origin, len(self._origins))
-        self._rows.append((split, hash_, position, number, text, metadata))
+        self._rows.append((split, StoredDocument(hash_, origin, position, text, metadata)))
         self._held_bytes += len(text) + len(metadata) + _OBJECT_BYTES
         if self._held_bytes > self._run_bytes:
             self._write_run()
@@ -83,25 +56,19 @@ class DocumentWriter:
     def _write_run(self) -> None:
         self._rows.sort()
         start = size = 0
-        for stop, row in enumerate(self._rows, 1):
-            size += len(row[4]) + len(row[5]) + _ROW.itemsize
+        for stop, (split, document) in enumerate(self._rows, 1):
+            size += len(document.text) + len(document.metadata) + ROW.itemsize
             last = stop == len(self._rows)
-            if size > FRAME_BYTES or last or self._rows[stop][0] != row[0]:
-                self._write_frame(self._rows[start:stop])
+            if size > FRAME_BYTES or last or self._rows[stop][0] != split:
+                self._write_frame(split, [one for _, one in self._rows[start:stop]])
                 start, size = stop, 0
         self._rows.clear()
         self._held_bytes = 0
 
-    def _write_frame(self, rows: list[tuple[int, int, int, int, bytes, bytes]]) -> None:
-        header = np.array(
-            [(h >> HALF_BITS, h & _LOWER, position, origin, len(t), len(m)) for _, h, position, origin, t, m in rows],
-            dtype=_ROW,
-        )
-        texts, metadata = b"".join(row[4] for row in rows), b"".join(row[5] for row in rows)
-        count = len(rows).to_bytes(4, "little")
-        frame = self._compressor.compress(b"".join((count, header.tobytes(), texts, metadata)))
-        first, last = int(header["upper"][0]), int(header["upper"][-1])
-        self._index.append((rows[0][0], first, last, self._file.tell(), len(frame)))
+    def _write_frame(self, split: int, documents: list[StoredDocument]) -> None:
+        frame = self._compressor.compress(pack_frame(documents))
+        first, last = upper_half(documents[0].hash), upper_half(documents[-1].hash)
+        self._index.append((split, first, last, self._file.tell(), len(frame)))
         self._file.write(frame)
 
     def __enter__(self) -> "DocumentWriter":
@@ -113,8 +80,7 @@ class DocumentWriter:
                 self._write_run()
         if kind is None:
             write_array(self._folder / INDEX_NAME, np.array(sorted(self._index), dtype=_INDEX))
-            facts = {"origins": list(self._origins), "widest": self._widest()}
-            (self._folder / FACTS_NAME).write_text(json.dumps(facts), "utf-8")
+            (self._folder / FACTS_NAME).write_text(json.dumps({"widest": self._widest()}), "utf-8")
 
     def _widest(self) -> list[int]:
         """Of each split, the widest range of hashes that a frame covers."""
@@ -124,14 +90,23 @@ class DocumentWriter:
         return widest
 
 
-_LOWER = (1 << HALF_BITS) - 1
-
-
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an npy file through Python's own file object: `np.save` hides the reason when the disk is full."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(np.ascontiguousarray(array).tobytes())
+
+
+@contextmanager
+def lost_if_broken(path: Path) -> Iterator[Path]:
+    """Around the opening of a task's file: raises CorpusError if it is not there any more, or not whole."""
+    try:
+        yield path
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise CorpusError(
+            f"{path} is missing or damaged since its task finished; delete {path.parent} and give the same command:"
+            " only what is missing is done again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -143,17 +118,19 @@ class DocumentRuns:
 
     @cached_property
     def _index(self) -> NDArray[Any]:
-        return np.asarray(np.load(self.folder / INDEX_NAME, mmap_mode="r"))
+        with lost_if_broken(self.folder / INDEX_NAME) as path:
+            return np.asarray(np.load(path, mmap_mode="r"))
 
     @cached_property
-    def _facts(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / FACTS_NAME).read_text("utf-8")))
+    def _widest(self) -> list[int]:
+        with lost_if_broken(self.folder / FACTS_NAME) as path:
+            return list(json.loads(path.read_bytes())["widest"])
 
     def frames(self, split: int, first: int, last: int) -> NDArray[Any]:
         """The index's rows of a split's frames that overlap [first, last]; little of the index is read."""
-        if split >= len(self._facts["widest"]):
+        if split >= len(self._widest):
             return self._index[:0]
-        start = bisect_left(self._index, (split, max(0, first - self._facts["widest"][split])), key=_place)
+        start = bisect_left(self._index, (split, max(0, first - self._widest[split])), key=_place)
         stop = bisect_right(self._index, (split, last), key=_place)
         frames = np.array(self._index[start:stop])
         return frames[frames["last"] >= first]
@@ -162,13 +139,15 @@ class DocumentRuns:
         """Documents of a split whose hash's upper half is in [first, last], in no order.
 
         Raises:
-            CorpusError: The file is damaged.
+            CorpusError: A file is missing or damaged.
         """
         frames = self.frames(split, first, last)
         if not len(frames):
             return
         decompressor = zstandard.ZstdDecompressor()
-        with open(self.folder / DOCUMENTS_NAME, "rb") as file:
+        with lost_if_broken(self.folder / DOCUMENTS_NAME) as path:
+            file = path.open("rb")
+        with file:
             for offset, size in frames[["offset", "size"]].tolist():
                 file.seek(offset)
                 yield from self._unpack(decompressor, file.read(size), first, last)
@@ -177,28 +156,13 @@ class DocumentRuns:
         self, decompressor: zstandard.ZstdDecompressor, frame: bytes, first: int, last: int
     ) -> Iterator[StoredDocument]:
         try:
-            data = memoryview(decompressor.decompress(frame))
+            data = decompressor.decompress(frame)
         except (zstandard.ZstdError, MemoryError) as error:  # a damaged frame may claim any size
             reason = str(error) or "a frame of wild size"
             raise CorpusError(
                 f"{self.folder / DOCUMENTS_NAME} is damaged ({reason}); delete that folder and give the same command"
             ) from error
-        count = int.from_bytes(data[:4], "little")
-        text = 4 + count * _ROW.itemsize
-        rows = np.frombuffer(data[4:text], dtype=_ROW)
-        origins = self._facts["origins"]
-        metadata = text + int(rows["text"].sum(dtype=np.int64))
-        for upper, lower, position, origin, text_bytes, metadata_bytes in rows.tolist():
-            if first <= upper <= last:
-                yield StoredDocument(
-                    upper << HALF_BITS | lower,
-                    origins[origin],
-                    position,
-                    bytes(data[text : text + text_bytes]),
-                    bytes(data[metadata : metadata + metadata_bytes]),
-                )
-            text += text_bytes
-            metadata += metadata_bytes
+        yield from unpack_frame(data, first, last)
 
 
 def _place(row: Any) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data_prep.documents.document import HALF_BITS, upper_half
+from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import GONE, read_rows
-from data_prep.documents.runs import DocumentRuns, DocumentWriter, StoredDocument
+from data_prep.documents.runs import DocumentRuns, DocumentWriter
 from data_prep.documents.split import SPLITS
 from data_prep.tasks.store import own_suffix
 from pipeline.corpus.manifest import Split

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from numpy.typing import NDArray
 
-from data_prep.documents.runs import StoredDocument
+from data_prep.documents.frames import StoredDocument
 
 _MOST_DOMAINS = 1000
 _SAMPLES = 2

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.documents.runs import StoredDocument
+from data_prep.documents.frames import StoredDocument
 from data_prep.documents.source import SourceDocuments
 from data_prep.encoding.encoder import Encoder, make_encoder, sampled, verify
 from data_prep.shards.pack import Encoded, pack

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data_prep.documents.document import document_id, lower_half, upper_half
+from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import RowWriter
-from data_prep.documents.runs import DocumentWriter, StoredDocument
+from data_prep.documents.runs import DocumentWriter
 from data_prep.executors.local import LocalProcesses
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.task import Task

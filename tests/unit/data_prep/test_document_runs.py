@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_prep.documents import runs as document_runs
 from data_prep.documents.document import Document, document_id
-from data_prep.documents.runs import DOCUMENTS_NAME, INDEX_NAME, DocumentRuns, DocumentWriter
+from data_prep.documents.runs import DOCUMENTS_NAME, FACTS_NAME, INDEX_NAME, DocumentRuns, DocumentWriter
 from pipeline.errors import CorpusError
 from tests.unit.data_prep.reads import UPPER_MAX, Given, hashes
 
@@ -88,7 +88,7 @@ def test_every_flipped_bit_is_an_error_with_a_cure_or_harmless(tmp_path: Path) -
         outcomes[outcome(runs, documents)] += 1
         damage(tmp_path / DOCUMENTS_NAME, bit // 8, whole[bit // 8 : bit // 8 + 1])
     assert set(outcomes) <= {"harmless", "cure"}
-    assert outcomes["cure"] > 100 * outcomes["harmless"]  # zstd itself has a bit that means nothing
+    assert outcomes["cure"] > 50 * outcomes["harmless"]  # zstd has bits in its tables that nothing uses
 
 
 def outcome(runs: DocumentRuns, documents: list[Given]) -> str:
@@ -107,6 +107,21 @@ def test_a_cut_file_is_an_error_with_a_cure(tmp_path: Path, missing_bytes: int) 
     (tmp_path / DOCUMENTS_NAME).write_bytes(content[:-missing_bytes])
     with pytest.raises(CorpusError, match=r"is damaged .* give the same command"):
         list(runs.documents(0, 0, UPPER_MAX))
+
+
+@pytest.mark.parametrize("name", [DOCUMENTS_NAME, INDEX_NAME, FACTS_NAME])
+def test_a_lost_file_is_an_error_with_a_cure(tmp_path: Path, name: str) -> None:
+    runs = write(tmp_path, [Given(0, 1 << 64, "a", 0, b"some text")])
+    (tmp_path / name).unlink()
+    with pytest.raises(CorpusError, match=rf"{name} is missing or damaged .* delete {tmp_path} and give the same"):
+        list(runs.documents(0, 0, UPPER_MAX))
+
+
+def test_names_of_files_are_read_with_the_documents_that_come_from_them(tmp_path: Path, small_frames: None) -> None:
+    write(tmp_path, [Given(0, number << 64, f"folder/{number}.txt", 0, b"x" * 60) for number in range(1000)])
+    assert (tmp_path / FACTS_NAME).stat().st_size < 100
+    found = DocumentRuns(tmp_path).documents(0, 700, 701)
+    assert [one.origin for one in found] == ["folder/700.txt", "folder/701.txt"]
 
 
 @pytest.mark.parametrize(("text_bytes", "metadata_bytes"), [(1000, 10), (10, 1000), (0, 0)])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_prep.documents.runs import StoredDocument
+from data_prep.documents.frames import StoredDocument
 from data_prep.encoding.encoder import token_dtype
 from data_prep.shards import task as shards
 from data_prep.shards.pack import Encoded, pack

@@ -13,6 +13,7 @@ from data_prep.documents import rows as rows_module
 from data_prep.documents.rows import (
     BAND_ROW,
     BANDS,
+    COUNTS_NAME,
     GONE,
     GONE_ROW,
     HASH_ROW,
@@ -23,6 +24,7 @@ from data_prep.documents.rows import (
     sorted_rows,
 )
 from data_prep.documents.runs import write_array
+from pipeline.errors import CorpusError
 from tests.unit.data_prep.reads import UPPER_MAX
 
 SPECIAL = st.sampled_from([0, 1, 2, 2**32, 2**63, UPPER_MAX - 1, UPPER_MAX])
@@ -91,7 +93,8 @@ def test_bands_and_nodes_come_back_by_range(
 def test_without_minhash_there_are_no_bands(tmp_path: Path) -> None:
     with RowWriter(tmp_path) as writer:
         writer.add(1, 2, 3, 4, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{HASHES}-000000.npy", f"{NODES}-000000.npy"}
+    names = {f"{HASHES}-000000.npy", f"{NODES}-000000.npy", COUNTS_NAME}
+    assert {path.name for path in tmp_path.iterdir()} == names
     assert read_rows([tmp_path], NODES, 0, UPPER_MAX).tolist() == [(3, 1)]
     assert read_rows([tmp_path], BANDS, 0, UPPER_MAX).dtype == BAND_ROW
 
@@ -99,6 +102,26 @@ def test_without_minhash_there_are_no_bands(tmp_path: Path) -> None:
 def test_rows_of_no_folder_are_none_but_have_a_type() -> None:
     assert read_rows([], GONE, 0, UPPER_MAX).dtype == GONE_ROW
     assert not len(read_rows([], GONE, 0, UPPER_MAX))
+
+
+@pytest.mark.parametrize("name", [f"{HASHES}-000001.npy", f"{NODES}-000002.npy", COUNTS_NAME])
+@pytest.mark.parametrize("left", [None, b"", b"\x93NUM"])
+def test_a_lost_or_cut_file_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, left: bytes | None
+) -> None:
+    monkeypatch.setattr(rows_module, "_RUN_ROWS", 2)
+    with RowWriter(tmp_path) as writer:
+        for number in range(5):
+            writer.add(number, 0, number, 1, 0)
+    assert all(len(read_rows([tmp_path], kind, 0, UPPER_MAX)) == 5 for kind in (HASHES, NODES))
+    (tmp_path / name).unlink() if left is None else (tmp_path / name).write_bytes(left)
+    with pytest.raises(CorpusError, match=rf"{name} is missing or damaged .* delete {tmp_path} and give the same"):
+        [read_rows([tmp_path], kind, 0, UPPER_MAX) for kind in (HASHES, NODES)]
+
+
+def test_a_folder_without_its_documents_that_go_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"gone-0\.npy is missing or damaged"):
+        read_rows([tmp_path], GONE, 0, UPPER_MAX)
 
 
 def write_half(folder: Path) -> None:

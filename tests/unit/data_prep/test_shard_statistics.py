@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.documents.runs import StoredDocument
+from data_prep.documents.frames import StoredDocument
 from data_prep.shards import statistics as shard_statistics
 from data_prep.shards.statistics import Counted
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.documents import source as source_documents
+from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import GONE, GONE_ROW, sorted_rows
-from data_prep.documents.runs import DocumentRuns, StoredDocument, write_array
+from data_prep.documents.runs import DocumentRuns, write_array
 from data_prep.documents.source import HASHES_END, SourceDocuments, hash_ranges
 from data_prep.documents.split import SPLITS, SplitShares
 from tests.unit.data_prep.reads import UPPER_MAX, Given, hashes, write_reads
