@@ -8,7 +8,7 @@ from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
 from data_prep.dedup.near import NearDuplicates
 from data_prep.documents.rows import BANDS, GONE, HASHES
 from data_prep.documents.runs import DOCUMENTS_NAME
-from data_prep.documents.source import hash_ranges
+from data_prep.documents.source import GoneFolder, hash_ranges
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 
@@ -28,7 +28,7 @@ def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
 
 def deduplicate(
     sources: Sequence[SourceReads], documents: int, exact: bool, near: NearDuplicates, runner: Runner
-) -> dict[str, tuple[Kept, tuple[str, ...]]]:
+) -> dict[str, tuple[Kept, tuple[GoneFolder, ...]]]:
     """What stays of each source, and the folders that say what goes.
 
     Args:
@@ -42,11 +42,13 @@ def deduplicate(
         DedupTask(tuple(sources), first, last, exact, near.digest, near.folders)
         for first, last in hash_ranges(-(-documents // _RANGE_DOCUMENTS) or 1)
     ]
-    done = runner.run(tasks)
-    return {source.name: _of_source(source.name, done) for source in sources}
+    found = list(zip(tasks, runner.run(tasks), strict=True))
+    return {source.name: _of_source(source.name, found) for source in sources}
 
 
-def _of_source(name: str, done: Sequence[Done]) -> tuple[Kept, tuple[str, ...]]:
-    mine = [one for one in done if name in one.result]
-    folders = tuple(str(PurePosixPath(one.folder) / f"{GONE}-{name}") for one in mine)
-    return merge_kept(one.result[name] for one in mine), folders
+def _of_source(name: str, found: Sequence[tuple[DedupTask, Done]]) -> tuple[Kept, tuple[GoneFolder, ...]]:
+    mine = [(task, done) for task, done in found if name in done.result]
+    gone = tuple(
+        GoneFolder(task.first, task.last, str(PurePosixPath(done.folder) / f"{GONE}-{name}")) for task, done in mine
+    )
+    return merge_kept(done.result[name] for _, done in mine), gone

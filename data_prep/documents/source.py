@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from data_prep.documents.document import HALF_BITS, upper_half
 from data_prep.documents.frames import StoredDocument
@@ -27,6 +28,17 @@ def hash_ranges(number: int, first: int = 0, last: int = HASHES_END - 1) -> list
     return [(start, end - 1) for start, end in pairwise(bounds)]
 
 
+class GoneFolder(NamedTuple):
+    """Documents of a source that go, in one range of hashes."""
+
+    first: int
+    """First of the range of hashes' upper halves."""
+    last: int
+    """Last of it."""
+    folder: str
+    """Relative to the work folder."""
+
+
 @dataclass(frozen=True)
 class SourceDocuments:
     """The documents that stay of one source. Sorted by the hash of their text: a shuffle no input order shows in."""
@@ -43,8 +55,8 @@ class SourceDocuments:
     """Bytes of text, all splits together."""
     reads: tuple[str, ...] = field(compare=False)
     """Folders of the reading tasks, relative to the work folder."""
-    gone: tuple[str, ...] = field(compare=False)
-    """Folders with the documents that go, relative to the work folder."""
+    gone: tuple[GoneFolder, ...] = field(compare=False)
+    """Where the documents are that go."""
 
     def documents(
         self, work: Path, split: Split, first: int = 0, last: int = HASHES_END - 1
@@ -92,8 +104,8 @@ class SourceDocuments:
     def _taken(
         self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
     ) -> Iterator[StoredDocument]:
-        rows = read_rows((work / folder for folder in self.gone), GONE, first, last)
-        gone = set(rows["node"].tolist())
+        overlapping = (work / one.folder for one in self.gone if one.first <= last and first <= one.last)
+        gone = set(read_rows(overlapping, GONE, first, last)["node"].tolist())
         for run in runs:
             for document in self._in_split(run, split, first, last):
                 if not gone or upper_half(document.id(self.name)) not in gone:

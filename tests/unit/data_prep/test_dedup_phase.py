@@ -29,8 +29,8 @@ def found(work: Path, sources: Mapping[str, Sequence[Given]], runner: Runner) ->
     reads = [read(runner, name, documents) for name, documents in sources.items()]
     result = deduplicate(reads, 40, True, NearDuplicates(), runner)
     return {
-        name: (kept, sorted(read_rows([work / folder for folder in folders], GONE, 0, UPPER_MAX).tolist()))
-        for name, (kept, folders) in result.items()
+        name: (kept, sorted(read_rows([work / one.folder for one in gone], GONE, 0, UPPER_MAX).tolist()))
+        for name, (kept, gone) in result.items()
     }
 
 

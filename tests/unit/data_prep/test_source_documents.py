@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +12,9 @@ from data_prep.documents import source as source_documents
 from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import GONE, GONE_ROW, sorted_rows
 from data_prep.documents.runs import DocumentRuns, write_array
-from data_prep.documents.source import HASHES_END, SourceDocuments, hash_ranges
+from data_prep.documents.source import HASHES_END, GoneFolder, SourceDocuments, hash_ranges
 from data_prep.documents.split import SPLITS, SplitShares
+from pipeline.errors import CorpusError
 from tests.unit.data_prep.reads import UPPER_MAX, Given, hashes, write_reads
 
 SHARES = SplitShares(0.4, 0.2)
@@ -31,15 +33,18 @@ CUTS = st.lists(st.sampled_from([1, 2, 2**32, 2**32 + 1, 2**63, UPPER_MAX - 1, U
 def write(
     work: Path, documents: Sequence[Given], gone: set[Given], moved: dict[int, int], text_bytes: int
 ) -> SourceDocuments:
-    """Documents of even position are read by one task, the others by another; so it is with those that go."""
+    """Documents of even position are read by one task, the others by another; those that go are in three ranges."""
     for parity in range(2):
         mine = [one for one in documents if one.position % 2 == parity]
         write_reads(work / f"reads-{parity}", "web", mine, run_bytes=1500)
-        rows = [(one.hash >> 64, one.node("web")) for one in mine if one in gone]
-        (work / f"gone-{parity}").mkdir()
-        write_array(work / f"gone-{parity}" / f"{GONE}-0.npy", sorted_rows(np.array(rows, dtype=GONE_ROW)))
-    folders = ("reads-0", "reads-1"), ("gone-0", "gone-1")
-    return SourceDocuments("web", "", "", tuple(moved.items()), text_bytes, *folders)
+    folders = tuple(GoneFolder(*both, f"gone-{number}") for number, both in enumerate(hash_ranges(3)))
+    for first, last, name in folders:
+        rows = [
+            (one.hash >> 64, one.node("web")) for one in documents if one in gone and first <= one.hash >> 64 <= last
+        ]
+        (work / name).mkdir()
+        write_array(work / name / f"{GONE}-0.npy", sorted_rows(np.array(rows, dtype=GONE_ROW)))
+    return SourceDocuments("web", "", "", tuple(moved.items()), text_bytes, ("reads-0", "reads-1"), folders)
 
 
 def by_definition(
@@ -93,6 +98,18 @@ def test_a_moved_document_that_goes_is_gone(tmp_path: Path) -> None:
     source = write(tmp_path, documents, {documents[0]}, {5: 1, 6: 1}, 8)
     assert list(source.documents(tmp_path, "train")) == []
     assert [one.hash for one in source.documents(tmp_path, "validation")] == [6]
+
+
+def test_only_those_that_go_in_a_range_are_looked_for(tmp_path: Path) -> None:
+    """The folders of other ranges are not there: to open one would be an error."""
+    documents = [Given(0, number << 126, "a", number, b"text") for number in range(4)]
+    source = write(tmp_path, documents, {documents[1]}, {}, 16)
+    for name in ("gone-1", "gone-2"):
+        shutil.rmtree(tmp_path / name)
+    assert [one.position for one in source.documents(tmp_path, "train", 0, HASHES_END // 3 - 1)] == [0]
+    for first, last in ((0, HASHES_END // 3 + 1), (HASHES_END // 3 + 1, HASHES_END // 3 + 1), (HASHES_END - 1,) * 2):
+        with pytest.raises(CorpusError, match=r"gone-0\.npy is missing"):
+            list(source.documents(tmp_path, "train", first, last))
 
 
 @given(st.integers(1, 300), st.integers(0, UPPER_MAX), st.integers(300, UPPER_MAX))
