@@ -13,8 +13,9 @@ from data_prep.documents.document import Document, document_id, lower_half, uppe
 from data_prep.documents.rows import RowWriter
 from data_prep.documents.runs import DocumentWriter
 from data_prep.documents.split import SplitShares
-from data_prep.filters import build_filters, modules_of
-from data_prep.filters.base import Dropped
+from data_prep.filters import build_filters, build_held_out, modules_of
+from data_prep.filters.base import Dropped, HeldOutSet
+from data_prep.filters.base import Filter as Step
 from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
 from data_prep.reading.losses import LossWriter
@@ -68,11 +69,13 @@ class ReadTask(Task):
     """Signatures for near-duplicates."""
     write_dropped: bool
     """Whether dropped documents are written out."""
+    held_out: HeldOutSet | None = None
+    """What documents of a source that was appended are kept apart from."""
 
     @property
     def modules(self) -> tuple[str, ...]:
         """Of readers and filters only those that it uses: another version of the others changes nothing."""
-        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters))
+        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out))
 
     def run(self, work: Path, folder: Path) -> ReadResult:
         """Read the files."""
@@ -82,7 +85,13 @@ class ReadTask(Task):
             BandCollector(self.minhash, rows) as bands,
             LossWriter(folder, self.write_dropped) as losses,
         ):
-            return _Reading(self, documents, rows, bands, losses).run()
+            filters = build_filters(self.cleaning, self.filters)
+            filters += [build_held_out(self.held_out, work)] if self.held_out else []
+            return _Reading(self, filters, documents, rows, bands, losses).run()
+
+    def changed_inputs(self, before: ReadResult, now: ReadResult) -> list[str]:
+        """Files whose bytes are not what they were."""
+        return [origin for origin, content_hash in now.inputs.items() if content_hash != before.inputs.get(origin)]
 
 
 @dataclass
@@ -90,6 +99,7 @@ class _Reading:
     """The state of a running task."""
 
     task: ReadTask
+    filters: list[tuple[str, Step]]
     documents: DocumentWriter
     rows: RowWriter
     bands: BandCollector
@@ -100,7 +110,6 @@ class _Reading:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> ReadResult:
-        self.filters = build_filters(self.task.cleaning, self.task.filters)
         inputs: dict[str, str | None] = {}
         for file in self.task.files:
             reading = read_file(self.task.source, file)

@@ -57,14 +57,19 @@ def task_folder(task: Task) -> str:
 
 def find_done(work: Path, task: Task, folder: str, without: Collection[str] = ()) -> Done | None:
     """What a task left, if it is finished and all of its files are there; those named in `without` may be missing."""
+    done = _recorded(work, task, folder)
+    if done and all(_is_there(work / folder / one.name, one) for one in done.outputs if one.name not in without):
+        return done
+    return None
+
+
+def _recorded(work: Path, task: Task, folder: str) -> Done | None:
+    """What a task left, by its record alone."""
     try:
         record = (work / folder / RECORD_NAME).read_bytes()
-        outputs, result = _record_type(task.result_type).validate_json(record)
+        return Done(folder, *_record_type(task.result_type).validate_json(record))
     except (FileNotFoundError, ValidationError):
         return None
-    if all(_is_there(work / folder / output.name, output) for output in outputs if output.name not in without):
-        return Done(folder, outputs, result)
-    return None
 
 
 @cache
@@ -84,16 +89,16 @@ def complete(work: Path, task: Task, folder: str) -> None:
     """Run a task and commit what it leaves: files are synced, then renamed into their place together.
 
     Raises:
-        CorpusError: There is no room.
+        CorpusError: There is no room, or a task that was finished before, of which files are missing, left others now.
         TarmacError: What the task raises.
     """
     target = work / folder
     partial = target.with_name(target.name + own_suffix())
     try:
         partial.mkdir(parents=True)
-        result = task.run(work, partial)
-        _record(partial, task, result)
+        done = _record(partial, task, task.run(work, partial), folder)
         if find_done(work, task, folder) is None:  # else a worker thought dead was faster; others may be reading it
+            _require_as_before(work, task, done)
             shutil.rmtree(target, ignore_errors=True)
             _rename(partial, target)
     except OSError as error:
@@ -117,12 +122,30 @@ def _rename(partial: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def _record(folder: Path, task: Task, result: Any) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    outputs = tuple(_output(path, path.relative_to(folder).as_posix()) for path in files)
+def _require_as_before(work: Path, task: Task, done: Done) -> None:
+    """Files of a finished task may have been deleted; what others made of them has to fit those that it leaves now."""
+    before = _recorded(work, task, done.folder)
+    if before is None or before.outputs == done.outputs:
+        return
+    changed = task.changed_inputs(before.result, done.result)
+    if changed:
+        raise CorpusError(
+            f"{len(changed)} inputs changed since they were read first, though their names, sizes and times did not"
+            f" (such as {changed[0]}); give --rehash, with --replace if the corpus is finished"
+        )
+    raise CorpusError(
+        f"work ({work / done.folder}): done again, this task left other bytes than before, though no input changed;"
+        " delete that folder and give the same command with --replace"
+    )
+
+
+def _record(partial: Path, task: Task, result: Any, folder: str) -> Done:
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    outputs = tuple(_output(path, path.relative_to(partial).as_posix()) for path in files)
     for parent in {path.parent for path in files}:
         sync_folder(parent)
-    write_json(folder / RECORD_NAME, _record_type(task.result_type).dump_python((outputs, result), mode="json"))
+    write_json(partial / RECORD_NAME, _record_type(task.result_type).dump_python((outputs, result), mode="json"))
+    return Done(folder, outputs, result)
 
 
 def _output(path: Path, name: str) -> Output:

@@ -33,6 +33,10 @@ class Task(ABC):
         """The modules whose code decides the result; what these import is found from them."""
         return (type(self).__module__,)
 
+    def changed_inputs(self, before: Any, now: Any) -> list[str]:
+        """Names of inputs whose content is not what it was when the task ran before, by its results then and now."""
+        return []
+
     @property
     def key(self) -> str:
         """32 hexadecimal digits over the fields, the code that runs and the versions of the libraries it uses."""

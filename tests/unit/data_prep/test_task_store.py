@@ -1,10 +1,13 @@
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from data_prep.tasks.store import complete, find_done, forget, task_folder
+from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError, TokenizerError
 from tests.unit.data_prep.write_task import Failing, Place, WriteTask, done_of, files, finish
 
@@ -57,6 +60,49 @@ def test_a_missing_file_makes_a_task_unfinished_unless_it_is_not_needed(tmp_path
     assert done_of(tmp_path, task) is None
     assert find_done(tmp_path, task, done.folder, without=("other",)) is None
     assert find_done(tmp_path, task, done.folder, without=("other", name)) == done
+    assert finish(tmp_path, task) == done
+
+
+@dataclass(frozen=True)
+class InputTask(Task):
+    """A task whose input may change unnoticed."""
+
+    phase: ClassVar[str] = "input"
+    result_type: ClassVar[Any] = str
+
+    path: str
+    names_it: bool = True
+
+    def run(self, work: Path, folder: Path) -> str:
+        text = Path(self.path).read_text()
+        (folder / "big").write_text(text.upper())
+        (folder / "small").write_text(text[:1])
+        return text
+
+    def changed_inputs(self, before: str, now: str) -> list[str]:
+        return [self.path] if self.names_it and before != now else []
+
+
+@pytest.mark.parametrize("names_it", [True, False])
+def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, names_it: bool) -> None:
+    path = tmp_path / "input.txt"
+    path.write_text("one")
+    task = InputTask(str(path), names_it)
+    done = finish(tmp_path, task)
+    forget(tmp_path, [done], ("big",))
+    assert finish(tmp_path, task) == done
+    forget(tmp_path, [done], ("big",))
+    path.write_text("two")
+    cure = r"1 inputs changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
+    with pytest.raises(CorpusError, match=cure):
+        complete(tmp_path, task, done.folder)
+    assert find_done(tmp_path, task, done.folder, without=("big",)) == done
+    path.write_text("ONE")
+    (tmp_path / done.folder / "small").unlink()
+    with pytest.raises(CorpusError, match=cure):
+        complete(tmp_path, task, done.folder)
+    assert not list(tmp_path.glob("*/*.partial"))
+    path.write_text("one")
     assert finish(tmp_path, task) == done
 
 
