@@ -53,7 +53,8 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         return output
     with work_folder(config) as work, make_executor(config) as executor:
         runner = Runner(work, executor, console)
-        if rehash and forget_changed(config, plans, runner, console, must_fit=existing is not None and not replace):
+        made = existing.manifest if existing else None
+        if rehash and forget_changed(config, plans, runner, console, made, replace):
             existing = None
         if existing and existing.complete:
             console.print("no input has changed", highlight=False)

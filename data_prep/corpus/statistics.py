@@ -1,18 +1,17 @@
 """What went in, what was dropped and why, what it became: figures for the manifest and for `stats.json`."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.build import Built, BuiltSource
 from data_prep.corpus.existing import source_sha256
 from data_prep.reading.demands import losses
+from data_prep.reading.inputs import contents_sha256
 from data_prep.reading.losses import SAMPLES_NAME, Line, lowest
 from data_prep.shards.statistics import ShardStatistics
 from data_prep.tasks.counts import total
-from data_prep.tasks.store import Done
 from pipeline.corpus.manifest import ShardEntry
 from pipeline.runtime.files import read_json_lines
 
@@ -25,7 +24,7 @@ def source_statistics(source: BuiltSource) -> dict[str, Any]:
     shards = [done.result for group in source.shards.values() for done in group]
     return {
         "files": len(source.plan.files),
-        "inputs_sha256": _contents(source.reads),
+        "inputs_sha256": contents_sha256(read.inputs for read in reads),
         "config_sha256": source_sha256(source.plan),
         "read": sum(read.read for read in reads),
         "rejected": total(read.rejected for read in reads),
@@ -36,15 +35,6 @@ def source_statistics(source: BuiltSource) -> dict[str, Any]:
         "encoders": total({shard.encoder: 1} for shard in shards if shard.entry),
         "re_encoded_shards": sum(shard.re_encoded for shard in shards),
     }
-
-
-def _contents(reads: Iterable[Done]) -> str:
-    """Checksum over names and contents of the inputs."""
-    digest = hashlib.sha256()
-    for done in reads:
-        for origin, checksum in done.result.inputs.items():
-            digest.update(f"{origin}\x1f{checksum}\n".encode())
-    return digest.hexdigest()
 
 
 def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:

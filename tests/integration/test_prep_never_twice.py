@@ -184,6 +184,27 @@ def test_bytes_that_changed_unnoticed_are_found_by_rehash(inputs: Path, tmp_path
     assert text in both
 
 
+@pytest.mark.parametrize("keep_work", ["hashes", "nothing"])
+def test_without_records_inputs_are_compared_with_what_the_manifest_says(
+    inputs: Path, tmp_path: Path, keep_work: str
+) -> None:
+    """After an upgrade there are other tasks than those that have records, here by another size of tasks."""
+    config = config_for(inputs, tmp_path / "out", keep_work=keep_work)
+    run(config)
+    said, quiet = io.StringIO(), Console(file=io.StringIO())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.plan.TASK_BYTES", 4000)
+        prep(config, Console(file=said), rehash=True)
+        assert "no input has changed" in said.getvalue()
+        text = change_unnoticed(inputs / "code" / "file0.py")
+        prep(config, quiet)
+        with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*one of source code.*--replace"):
+            prep(config, quiet, rehash=True)
+        found = Corpus(prep(config, quiet, rehash=True, replace=True))
+    assert text in {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
+    assert not list(tmp_path.glob("out.work/rehash"))
+
+
 def test_a_changed_evaluation_file_or_tokenizer_is_noticed(inputs: Path, tmp_path: Path) -> None:
     evaluation = tmp_path / "evaluation.txt"
     evaluation.write_text("nothing that is anywhere in the corpus, but long enough to be looked for in it")
