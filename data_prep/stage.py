@@ -61,7 +61,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
             return output
         before = existing.manifest if existing else None
         built = _builder(config, runner, output, before).build(plans)
-        figures = timing(runner, sum(done.result.text_bytes for one in built.sources for done in one.reads))
+        figures = timing(runner, (done for one in built.sources for done in one.reads))
         manifest, pairs = _commit(config, output, work, built, before, figures)
         _keep(config, work, built)
     write_corpus_report(output)

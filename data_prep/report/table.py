@@ -1,13 +1,15 @@
 """The table at the end: what was read, what was dropped and why, and what it became."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from data_prep.reading.task import ReadTask
 from data_prep.tasks.runner import Runner
+from data_prep.tasks.store import Done
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest
 
 _COLUMNS = ("source", "read", "kept", "held out", "text MB", "tokens", "bytes per token", "shards")
@@ -34,20 +36,24 @@ def print_table(console: Console, manifest: Manifest, pairs: Mapping[str, int]) 
 def print_speed(console: Console, timing: Mapping[str, Any]) -> None:
     """Print how long it took, and how much of it was found finished."""
     seconds = sum(timing["seconds"].values())
-    speed = f"{timing['megabytes_per_second']:.2f} MB/s with {timing['workers']} workers"
+    megabytes = timing["megabytes_per_second"]
+    speed = "nothing was read" if megabytes is None else f"{megabytes:.2f} MB/s"
     ran, tasks = sum(timing["tasks_run"].values()), sum(timing["tasks"].values())
-    console.print(f"{seconds:.1f} s, {speed}; {ran} of {tasks} tasks run", highlight=False)
+    console.print(
+        f"{seconds:.1f} s, {speed} with {timing['workers']} workers; {ran} of {tasks} tasks run", highlight=False
+    )
 
 
-def timing(runner: Runner, read_bytes: int) -> dict[str, Any]:
-    """How long each phase took and how fast that is for the text read."""
+def timing(runner: Runner, reads: Iterable[Done]) -> dict[str, Any]:
+    """How long each phase took, and how fast that is for the text that reading tasks read in this run."""
     seconds = sum(runner.seconds.values())
+    read_bytes = sum(done.result.text_bytes for done in reads if done.folder in runner.ran[ReadTask.phase])
     return {
         "seconds": {phase: round(value, 3) for phase, value in runner.seconds.items()},
-        "megabytes_per_second": round(read_bytes / 1e6 / seconds, 3),
+        "megabytes_per_second": round(read_bytes / 1e6 / seconds, 3) if read_bytes else None,
         "workers": runner.executor.workers,
         "tasks": {phase: len(folders) for phase, folders in runner.tasks.items()},
-        "tasks_run": {phase: runner.ran[phase] for phase in runner.tasks},
+        "tasks_run": {phase: len(runner.ran[phase]) for phase in runner.tasks},
     }
 
 

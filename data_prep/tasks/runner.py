@@ -1,7 +1,7 @@
 """Runs the tasks of a phase that are not finished yet, wherever the executor runs them."""
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,11 @@ from rich.console import Console
 from data_prep.tasks.progress import PhaseProgress
 from data_prep.tasks.store import Done, complete, find_done, task_folder
 from data_prep.tasks.task import Task
+from pipeline.errors import CorpusError
 
+PATIENCE_SECONDS = 60.0
+"""The longest that NFS keeps what it knows of a folder, if nobody set it otherwise."""
+_PAUSE_SECONDS = 0.5
 Item = tuple[Task, str]
 """A task and the folder for it, relative to the work folder."""
 
@@ -28,7 +32,7 @@ class Executor(Protocol):
 
 
 class Runner:
-    """Keeps the time of each phase, and how many of its tasks were found finished."""
+    """Keeps the time of each phase, which tasks it has, and which of them were not found finished."""
 
     def __init__(self, work: Path, executor: Executor, console: Console) -> None:
         """Run tasks of `work` by an executor."""
@@ -36,8 +40,8 @@ class Runner:
         self.seconds: dict[str, float] = {}
         self.tasks: defaultdict[str, set[str]] = defaultdict(set)
         """Folders of each phase's tasks."""
-        self.ran: Counter[str] = Counter()
-        """How many tasks of each phase had to run."""
+        self.ran: defaultdict[str, set[str]] = defaultdict(set)
+        """Folders of those that had to run."""
         self._console = console
 
     def tell(self, text: str) -> None:
@@ -64,12 +68,24 @@ class Runner:
             items = [(tasks[number], folders[number]) for number in waiting]
             self.executor.map(partial(run_item, self.work), items, progress.advance)
         for number in waiting:
-            done[number] = find_done(self.work, tasks[number], folders[number])
+            done[number] = self._left_by(tasks[number], folders[number])
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - start
         self.tasks[phase].update(folders)
-        self.ran[phase] += len(waiting)
-        assert None not in done, f"a task of {phase} left nothing"
+        self.ran[phase].update(folders[number] for number in waiting)
         return [one for one in done if one is not None]
+
+    def _left_by(self, task: Task, folder: str) -> Done:
+        """What a task left that has just run. NFS may show for a while what it knows, so files of others come late."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while (done := find_done(self.work, task, folder)) is None:
+            if time.monotonic() > give_up:
+                raise CorpusError(
+                    f"work ({self.work}): a task has finished, but {folder} is missing or not whole here; work must"
+                    " be on a file system that all workers share; then give the same command"
+                )
+            time.sleep(_PAUSE_SECONDS)
+            list(self.work.glob(f"{task.phase}/*"))  # to list a folder is to ask the server what is in it
+        return done
 
 
 def run_item(work: Path, item: Item) -> None:

@@ -80,4 +80,4 @@ def runner_for(work: Path) -> Runner:
 
 def counts(runner: Runner) -> dict[str, tuple[int, int]]:
     """Tasks of each phase, and how many of them had to run."""
-    return {phase: (len(folders), runner.ran[phase]) for phase, folders in runner.tasks.items()}
+    return {phase: (len(folders), len(runner.ran[phase])) for phase, folders in runner.tasks.items()}

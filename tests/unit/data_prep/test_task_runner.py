@@ -1,8 +1,13 @@
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from rich.console import Console
 
-from data_prep.tasks.store import forget
+from data_prep.tasks.runner import Item, Runner
+from data_prep.tasks.store import forget, task_folder
 from pipeline.errors import CorpusError
 from tests.unit.data_prep.reads import counts, runner_for
 from tests.unit.data_prep.write_task import Failing, WriteTask, done_of, finish
@@ -38,6 +43,34 @@ def test_a_phase_may_come_in_parts_and_again(tmp_path: Path) -> None:
     assert counts(again) == {"write": (4, 1)}
     assert set(again.seconds) == {"write"}
     assert runner.run([]) == []
+
+
+class LateExecutor:
+    """Tasks whose folders appear only after a while, as those of other machines on NFS do."""
+
+    workers = 1
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def map(self, function: Callable[[Item], None], items: Sequence[Item], advance: Callable[[], None]) -> None:
+        for item in items:
+            Timer(self._seconds, function, [item]).start()
+
+
+def test_what_shows_late_is_waited_for(tmp_path: Path) -> None:
+    tasks = [WriteTask(number=number) for number in range(3)]
+    runner = Runner(tmp_path, LateExecutor(0.7), Console(file=io.StringIO()))
+    assert [one.folder for one in runner.run(tasks)] == [task_folder(task) for task in tasks]
+
+
+def test_what_never_shows_is_an_error_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_prep.tasks.runner.PATIENCE_SECONDS", 0.1)
+    runner = Runner(tmp_path, LateExecutor(2.0), Console(file=io.StringIO()))
+    task = WriteTask()
+    sentence = rf"^work \({tmp_path}\): .* {task_folder(task)} is missing .* that all workers share; then give the same"
+    with pytest.raises(CorpusError, match=sentence):
+        runner.run([task])
 
 
 def test_tasks_before_a_failing_one_stay_finished(tmp_path: Path) -> None:
