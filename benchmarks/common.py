@@ -3,14 +3,17 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
+
+import psutil
 
 MIB = 1 << 20
 ONE_THREAD = {
@@ -64,22 +67,52 @@ class Stopwatch:
     seconds = 0.0
     """By the clock."""
     cpu_seconds = 0.0
-    """Of this process and of those that it started and that have ended."""
+    """Of this process and all those below it."""
+    peak_mib = 0
+    """Most memory that one of them ever held."""
 
     def __enter__(self) -> "Stopwatch":
-        self._start, self._cpu_start = time.perf_counter(), sum(os.times()[:4])
+        self._below = _Descendants()
+        self._below.start()
+        self._start, self._cpu_start = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.seconds = time.perf_counter() - self._start
-        self.cpu_seconds = sum(os.times()[:4]) - self._cpu_start
+        self._below.stop()
+        self.cpu_seconds = time.process_time() - self._cpu_start + sum(self._below.cpu_seconds.values())
+        self.peak_mib = max(_peak_kib(os.getpid()), *self._below.peak_kib.values(), 0) * 1024 // MIB
 
 
-def peak_mib() -> int:
-    """Most memory that this process, or one of those that it started and that have ended, ever held, in MiB."""
-    # not from getrusage: that counts what the parent held when it started this process
-    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024 // MIB
+class _Descendants(Thread):
+    """Looks at all processes below this one, ten times a second: workers need not be its own children."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._stopped = Event()
+        self.cpu_seconds: dict[int, float] = {}
+        self.peak_kib: dict[int, int] = {}
+
+    def run(self) -> None:
+        while not self._stopped.wait(0.1):
+            self._look()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+        self._look()
+
+    def _look(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error, OSError):
+                self.cpu_seconds[process.pid] = sum(process.cpu_times()[:2])
+                self.peak_kib[process.pid] = _peak_kib(process.pid)
+
+
+def _peak_kib(pid: int) -> int:
+    """Not from getrusage: that counts what a parent held when it started the process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def machine() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Stopwatch, peak_mib
+from benchmarks.common import Stopwatch
 from benchmarks.data_prep_text import Text, documents
 
 _BATCH_BYTES = 4 << 20
@@ -246,7 +246,7 @@ def main() -> None:
     found = CONTENDERS[name](text, Path(scratch))
     print()
     seconds, cpu_seconds = found.watch.seconds, found.watch.cpu_seconds
-    figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "tokens": found.tokens, "peak_mib": peak_mib()}
+    figures = {"seconds": seconds, "cpu_seconds": cpu_seconds, "tokens": found.tokens, "peak_mib": found.watch.peak_mib}
     print(json.dumps({**figures, **found.details}))
 
 

@@ -1,19 +1,19 @@
 """Worker processes on this machine."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, parent_process
+from threading import Thread
 from types import TracebackType
 
 from data_prep.tasks.runner import Item
 from pipeline.errors import CorpusError
 
-_PR_SET_PDEATHSIG = 1
-"""From Linux's <sys/prctl.h>: the signal that a process gets when its parent dies."""
+_PRELOADED = "data_prep.build"
+"""With all that tasks need. One process imports it, while the inputs are looked for, and workers are its forks."""
 
 
 class LocalProcesses:
@@ -22,9 +22,13 @@ class LocalProcesses:
     def __init__(self, workers: int | None) -> None:
         """Prepare so many processes, or one for each core; they start with the first phase of more than one task."""
         self.workers = workers or len(os.sched_getaffinity(0))
+        self._context = get_context("forkserver")
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "LocalProcesses":
+        if self.workers > 1:
+            self._context.set_forkserver_preload([_PRELOADED])
+            _start_quietly()
         return self
 
     def __exit__(
@@ -53,15 +57,25 @@ class LocalProcesses:
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
-            )
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=self._context, initializer=_begin)
         return self._pool
 
 
-def _begin(parent: int) -> None:
-    """Ctrl-C reaches the whole process group; the parent handles it and ends the workers. Without it they end too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os.kill(os.getpid(), signal.SIGKILL)
+def _start_quietly() -> None:
+    """Start the process that workers are forks of. Ctrl-C, which reaches it too, is the job's affair."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """Workers end with the job, however that ends."""
+    Thread(target=_end_with_job, daemon=True).start()
+
+
+def _end_with_job() -> None:
+    if job := parent_process():
+        job.join()
+    os.kill(os.getpid(), signal.SIGKILL)

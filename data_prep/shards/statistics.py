@@ -1,11 +1,11 @@
 """What a shard holds, counted while it is written."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from data_prep.documents.frames import StoredDocument
 _MOST_DOMAINS = 1000
 _SAMPLES = 2
 _SAMPLE_BYTES = 400
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:\[]+|\[[^\]]*\])")
 Record = TypeVar("Record")
 
 
@@ -79,7 +80,5 @@ class Counted:
 
 
 def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").removeprefix("www.")
-    except ValueError:
-        return ""
+    found = _HOST.match(url)
+    return found[1].lower().removeprefix("www.") if found else ""

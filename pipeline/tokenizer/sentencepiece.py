@@ -7,6 +7,7 @@ such models spell it in bytes.
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,6 @@ class SentencePieceTokenizer(Tokenizer):
             raise TokenizerError(f"{MODEL_NAME} is not a sentencepiece model ({error}); give another") from error
         if self._processor.eos_id() < 0:
             raise TokenizerError(f"{MODEL_NAME} has no end-of-sentence piece; train it with one")
-        self._controls = {
-            self._processor.IdToPiece(id_): id_ for id_ in range(self.vocab_size) if self._processor.IsControl(id_)
-        }
         self._space_bytes = self._spelled_space()
 
     def _spelled_space(self) -> list[int] | None:
@@ -46,6 +44,11 @@ class SentencePieceTokenizer(Tokenizer):
         ids = [self._processor.PieceToId(f"<0x{byte:02X}>") for byte in SPACE.encode("utf-8")]
         in_parts = self._processor.Normalize(" a  ") == " a  ".replace(" ", SPACE)
         return ids if in_parts and all(map(self._processor.IsByte, ids)) else None
+
+    @cached_property
+    def _controls(self) -> dict[str, int]:
+        ids = range(self.vocab_size)
+        return {self._processor.IdToPiece(id_): id_ for id_ in ids if self._processor.IsControl(id_)}
 
     @property
     def processor(self) -> Any:

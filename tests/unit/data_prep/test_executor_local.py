@@ -1,15 +1,18 @@
 import io
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
 from data_prep.executors.local import LocalProcesses
 from data_prep.tasks.runner import Runner
 from pipeline.errors import CorpusError, TokenizerError
-from tests.unit.data_prep.executor_tasks import Counted, Killed, Refused, Square, ran
+from tests.unit.data_prep.executor_tasks import Counted, Killed, Refused, Square, begun, ran, wait_until
 
 
 def runner(work: Path, executor: LocalProcesses, console: Console | None = None) -> Runner:
@@ -47,6 +50,16 @@ def test_so_many_run_at_a_time(tmp_path: Path) -> None:
 def test_a_killed_worker_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"a worker of 2 was killed.*lower workers"), LocalProcesses(2) as executor:
         runner(tmp_path, executor).run([Killed(times) for times in (5, 6, 7)])
+
+
+def test_without_the_job_its_workers_end(tmp_path: Path) -> None:
+    driver = ["-m", "tests.unit.data_prep.executor_driver", str(tmp_path), '{"type": "local"}', "2", "Gated", "2"]
+    job = subprocess.Popen([sys.executable, *driver])
+    wait_until(lambda: len(begun(tmp_path)) == 2)
+    job.kill()
+    job.wait()
+    workers = [int(path.name.rpartition("-")[2]) for path in begun(tmp_path)]
+    wait_until(lambda: not any(map(psutil.pid_exists, workers)))
 
 
 def test_away_from_a_terminal_a_phase_is_a_line(tmp_path: Path) -> None:
