@@ -1,6 +1,7 @@
 """Whole documents into chunks."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def pack(documents: Iterable[Encoded], chunk_tokens: int) -> Iterator[Chunk]:
             chunk.add(record, tokens[:chunk_tokens], ends=False)
             yield chunk.close()
             chunk = _OpenChunk(continued=True)
-            record, tokens = DocumentRecord(record.id, record.origin, record.position, 0), tokens[chunk_tokens:]
+            record, tokens = replace(record, text_bytes=0), tokens[chunk_tokens:]
         chunk.add(record, tokens)
     if chunk.size:
         yield chunk.close()

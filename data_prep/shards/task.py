@@ -63,6 +63,8 @@ class ShardTask(Task):
     """Name of the encoder that was chosen."""
     tokenizer: str = field(compare=False)
     """The tokenizer's task's folder, relative to the work folder."""
+    metadata: tuple[str, ...] = ()
+    """Names of the metadata that are kept."""
 
     def run(self, work: Path, folder: Path) -> ShardResult:
         """Write the shard and its index where they go in a corpus, below `folder`."""
@@ -78,7 +80,7 @@ class ShardTask(Task):
         counted = Counted(self.source.documents(work, self.split, self.first, self.last))
         name = f"{self.source.name}-{self.number:06d}.tar"
         path = folder / SPLIT_FOLDERS[self.split] / self.source.name / name
-        encoded = counted.tokens(encode_documents(counted, self.source.name, encode, eos_id))
+        encoded = counted.tokens(encode_documents(counted, self.source.name, encode, eos_id, self.metadata))
         entry = write_shard(path, pack(encoded, self.chunk_tokens)) if counted.any() else None
         return ShardResult(entry, encoder, False, counted.statistics())
 
@@ -113,17 +115,23 @@ def _verified(encoder: Encoder) -> _EncodeBatch:
 
 
 def encode_documents(
-    documents: Iterable[StoredDocument], source: str, encode: _EncodeBatch, eos_id: int
+    documents: Iterable[StoredDocument], source: str, encode: _EncodeBatch, eos_id: int, metadata: Sequence[str] = ()
 ) -> Iterator[Encoded]:
-    """Each document's record and tokens, EOS last."""
+    """Each document's record, with metadata of some names, and tokens, EOS last."""
     for batch in _batches(documents):
         tokens, lengths = encode(batch)
         closed, start = _with_eos(tokens, lengths, eos_id), 0
         for document, length in zip(batch, lengths.tolist(), strict=True):
             stop = start + length + 1
-            id_ = f"{document.id(source):032x}"
-            yield DocumentRecord(id_, document.origin, document.position, len(document.text)), closed[start:stop]
+            yield _record(document, source, metadata), closed[start:stop]
             start = stop
+
+
+def _record(document: StoredDocument, source: str, metadata: Sequence[str]) -> DocumentRecord:
+    fields = document.fields if metadata else {}
+    kept = {name: fields[name] for name in metadata if name in fields}
+    id_ = f"{document.id(source):032x}"
+    return DocumentRecord(id_, document.origin, document.position, len(document.text), kept)
 
 
 def _batches(documents: Iterable[StoredDocument]) -> Iterator[list[StoredDocument]]:

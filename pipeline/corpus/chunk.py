@@ -7,7 +7,8 @@
 
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ class DocumentRecord:
     """Its number in that file."""
     text_bytes: int
     """UTF-8 bytes of its cleaned text; 0 in a chunk that continues it."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What was kept of its source's own fields."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def token_hash(tokens: NDArray[Any]) -> int:
 
 def encode_chunk(chunk: Chunk) -> dict[str, bytes]:
     """The bytes of a chunk's members, the same for the same chunk on every machine."""
+    metadata = [dict(document.metadata) for document in chunk.documents]
     meta = {
         "version": 1,
         "ids": [document.id for document in chunk.documents],
@@ -65,6 +69,7 @@ def encode_chunk(chunk: Chunk) -> dict[str, bytes]:
         "continued": chunk.continued,
         "continues": chunk.continues,
         "xxh3": f"{token_hash(chunk.tokens):016x}",
+        **({"metadata": metadata} if any(metadata) else {}),
     }
     text = json.dumps(meta, separators=(",", ":"), ensure_ascii=False)
     contents = (npy_bytes(chunk.tokens), npy_bytes(chunk.document_ends), text.encode("utf-8"))
@@ -73,7 +78,8 @@ def encode_chunk(chunk: Chunk) -> dict[str, bytes]:
 
 def decode_documents(meta: dict[str, Any]) -> tuple[DocumentRecord, ...]:
     """The document records of a parsed `meta.json`."""
-    columns = zip(meta["ids"], meta["origins"], meta["positions"], meta["text_bytes"], strict=True)
+    metadata = meta.get("metadata") or [{}] * len(meta["ids"])
+    columns = zip(meta["ids"], meta["origins"], meta["positions"], meta["text_bytes"], metadata, strict=True)
     return tuple(DocumentRecord(*row) for row in columns)
 
 

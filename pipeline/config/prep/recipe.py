@@ -44,6 +44,17 @@ class Dedup(Config):
     """Nearly equal texts."""
 
 
+class HeldOut(Config):
+    """Documents of an appended source that hold text of the corpus's validation and test documents are dropped."""
+
+    ngram: PositiveInt = 13
+    """Words in an n-gram (Brown et al. 2020, arXiv:2005.14165, C); shorter documents are compared as a whole only, by
+    `dedup`. N-grams that several held-out documents have in common, such as licences, do not count."""
+    max_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """A document goes if more of its n-grams than this share are held out, or if more than this share of a held-out
+    document's n-grams are in it (0.2: Touvron et al. 2023, arXiv:2307.09288, A.6)."""
+
+
 class Shards(Config):
     """The form of the tarballs."""
 
@@ -51,6 +62,8 @@ class Shards(Config):
     """Tokens in one webdataset sample."""
     shard_tokens: PositiveInt = 134_217_728
     """Tokens in one tarball, on average."""
+    metadata: tuple[str, ...] = ()
+    """Which metadata is kept beside each document's tokens: what readers map, such as `[id, url]`, and `language`."""
 
     @model_validator(mode="after")
     def shard_holds_a_chunk(self) -> "Shards":
@@ -98,6 +111,8 @@ class PrepConfig(Config):
     """Share of documents, by hash, that is held out for validation."""
     test_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of documents, by hash, that is held out for tests."""
+    held_out: HeldOut | None = HeldOut()
+    """What a source that is appended later may have in common with the documents held out before; null: anything."""
     tokenizer: Tokenizer
     """How text becomes tokens."""
     shards: Shards = Shards()

@@ -16,7 +16,8 @@ Documents = Sequence[Sequence[int]]
 
 def record(number: int, text_bytes: int) -> DocumentRecord:
     """Where document `number` came from; the name holds what JSON and tar must keep."""
-    return DocumentRecord(f"{number:032x}", f"ordner/ä {number}.py", number, text_bytes)
+    metadata = {"id": f"ü{number}"} if number % 3 == 1 else {}
+    return DocumentRecord(f"{number:032x}", f"ordner/ä {number}.py", number, text_bytes, metadata)
 
 
 def cut(documents: Documents, chunk_tokens: int, dtype: str = "uint16") -> list[Chunk]:

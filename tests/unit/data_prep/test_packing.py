@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,17 @@ def test_each_document_has_its_tokens_and_one_eos_however_they_are_batched(
         DocumentRecord(f"{one.id('web'):032x}", "file", one.position, len(one.text)) for one in documents
     ]
     assert all(tokens.dtype == np.uint16 for _, tokens in encoded)
+
+
+def test_metadata_is_kept_by_name() -> None:
+    fields = [b'{"id": "a1", "url": "u"}', b'{"url": "v"}', b""]
+    documents = [StoredDocument(number, "file", number, b"x", one) for number, one in enumerate(fields)]
+
+    def kept(*names: str) -> list[Mapping[str, str]]:
+        return [record.metadata for record, _ in encode_documents(documents, "web", encode, 0, names)]
+
+    assert kept("url", "id", "other") == [{"url": "u", "id": "a1"}, {"url": "v"}, {}]
+    assert kept() == [{}, {}, {}]
 
 
 def test_batches_hold_so_much_text(monkeypatch: pytest.MonkeyPatch) -> None:
