@@ -116,7 +116,7 @@ class Builder:
         num_documents = sum(one.result.kept for done in reads for one in done)
         near = NearDuplicates()
         if config.dedup.minhash:
-            near = find_near_duplicates(sources, num_documents * config.dedup.minhash.bands, self._runner)
+            near = find_near_duplicates(sources, self._runner)
         found = deduplicate(sources, num_documents, config.dedup.exact, near, self._runner)
         shares = SplitShares(config.validation_share, config.test_share)
         kept, documents = [], []

@@ -43,6 +43,8 @@ class EdgeWriter:
         """Write into `folder`, which is made if missing, `edges-<number>.npy`; hold about `max_edges` edges."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._max_edges = folder, max_edges
+        self.num_edges = 0
+        """Edges written; one that is in several files counts in each."""
         self._edges: list[Edges] = []
         self._held = self._files = 0
 
@@ -54,9 +56,10 @@ class EdgeWriter:
             self._write()
 
     def _write(self) -> None:
-        held = np.concatenate(self._edges)
+        held = sorted_edges(np.concatenate(self._edges))
         self._edges.clear()
-        write_array(self._folder / f"edges-{self._files:06d}.npy", sorted_edges(held))
+        write_array(self._folder / f"edges-{self._files:06d}.npy", held)
+        self.num_edges += len(held)
         self._held, self._files = 0, self._files + 1
 
     def __enter__(self) -> "EdgeWriter":

@@ -5,6 +5,7 @@ keeps depends on the sources before it only, so appending one changes nothing of
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.dedup.gone import GoneWriter
+from data_prep.dedup.ordered import Rows, Stretch, in_order, stretches, with_firsts, within
 from data_prep.documents.document import HALF_BITS, lower_half
-from data_prep.documents.rows import GONE, GONE_ROW, HASHES, read_rows, sorted_rows
-from data_prep.documents.runs import write_array
+from data_prep.documents.rows import GONE, HASHES
 from data_prep.documents.split import SPLITS, Extremes
 from data_prep.tasks.task import Task
+
+_ORDER = ("upper", "lower", "source", "node")
+"""Of rows that agree in both halves of the hash, the first one stays."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class SourceReads:
     """Checksum over the files."""
     folders: tuple[str, ...] = field(compare=False)
     """The tasks' folders, relative to the work folder."""
+    band_bytes: int = field(default=0, compare=False)
+    """Size of the rows with band hashes."""
 
 
 @dataclass(frozen=True)
@@ -74,45 +81,57 @@ class DedupTask(Task):
 
     def run(self, work: Path, folder: Path) -> dict[str, Kept]:
         """Write what goes of each source, `gone-<source>/gone-0.npy`, and return what stays."""
-        parts = [self._rows(work, number, source) for number, source in enumerate(self.sources)]
-        rows = np.concatenate(parts)
-        rows = rows[np.lexsort([rows[name] for name in ("node", "source", "lower", "upper")])]
-        repeated = np.zeros(len(rows), dtype=bool)
-        if self.exact:
-            repeated[1:] = (rows["upper"][1:] == rows["upper"][:-1]) & (rows["lower"][1:] == rows["lower"][:-1])
-        return {
-            source.name: _decide(rows[ours], repeated[ours], folder / f"gone-{source.name}")
+        kept: dict[str, list[Kept]] = {}
+        with ExitStack() as stack:
+            gone: dict[str, GoneWriter] = {}
+            for rows, is_first in with_firsts(in_order(self._rows(work), _ORDER), ("upper", "lower")):
+                repeated = ~is_first & self.exact
+                for number, source in enumerate(self.sources):
+                    ours = rows["source"] == number
+                    if not ours.any():
+                        continue
+                    if source.name not in gone:
+                        gone[source.name] = stack.enter_context(GoneWriter(folder / f"gone-{source.name}"))
+                    near = self._near(work, source.name, rows[ours])
+                    part = _decide(rows[ours], repeated[ours], near, gone[source.name])
+                    kept.setdefault(source.name, []).append(part)
+        return {source.name: merge_kept(kept[source.name]) for source in self.sources if source.name in kept}
+
+    def _rows(self, work: Path) -> list[Stretch]:
+        return [
+            stretch
             for number, source in enumerate(self.sources)
-            if (ours := rows["source"] == number).any()
-        }
+            for stretch in stretches(
+                (work / folder for folder in source.folders), HASHES, number, self.first, self.last
+            )
+        ]
 
-    def _rows(self, work: Path, number: int, source: SourceReads) -> NDArray[Any]:
-        hashes = read_rows((work / folder for folder in source.folders), HASHES, self.first, self.last)
-        near = read_rows((work / folder for folder in self.near.get(source.name, ())), GONE, self.first, self.last)
-        rows = np.empty(len(hashes), dtype=[*hashes.dtype.descr, ("source", "<u2"), ("near", "?")])
-        for name in hashes.dtype.names or ():
-            rows[name] = hashes[name]
-        rows["source"], rows["near"] = number, np.isin(hashes["node"], near["node"])
-        return rows
+    def _near(self, work: Path, source: str, rows: Rows) -> NDArray[np.bool_]:
+        """Which of some rows, sorted, are of near-duplicates."""
+        first, last = int(rows["upper"][0]), int(rows["upper"][-1])
+        found = stretches((work / folder for folder in self.near.get(source, ())), GONE, 0, first, last)
+        if first == last:  # of one hash there may be more than memory holds
+            found = within(found, "node", int(rows["node"].min()), int(rows["node"].max()))
+        near = np.zeros(len(rows), bool)
+        for piece in in_order(found, ("upper", "node")):
+            near |= np.isin(rows["node"], piece["node"])
+        return near
 
 
-def _decide(rows: NDArray[Any], repeated: NDArray[np.bool_], folder: Path) -> Kept:
-    goes = repeated | rows["near"]
-    gone = np.empty(int(goes.sum()), dtype=GONE_ROW)
-    gone["upper"], gone["node"] = rows["upper"][goes], rows["node"][goes]
-    folder.mkdir(parents=True)
-    write_array(folder / f"{GONE}-0.npy", sorted_rows(gone))
-    left = rows[~goes]
+def _decide(rows: Rows, repeated: NDArray[np.bool_], near: NDArray[np.bool_], writer: GoneWriter) -> Kept:
+    goes = repeated | near
+    gone, left = rows[goes], rows[~goes]
+    writer.add(gone)
     return Kept(
         text_bytes=int(left["bytes"].sum(dtype=np.int64)),
         exact=int(repeated.sum()),
-        near=int((goes & ~repeated).sum()),
+        near=int((near & ~repeated).sum()),
         gone_digest=int((gone["node"] ^ gone["upper"]).sum(dtype=np.uint64)),
         extremes=_extremes(left),
     )
 
 
-def _extremes(rows: NDArray[Any]) -> Extremes:
+def _extremes(rows: Rows) -> Extremes:
     counts = np.bincount(rows["split"], minlength=len(SPLITS)).tolist()
     train, held_out = rows[rows["split"] == 0], rows[rows["split"] != 0]
     return Extremes(

@@ -4,12 +4,12 @@ A document is known by its node, the upper 64 bits of its id. That two of 10^9 d
 3 in 100; those two then go or stay together.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Sequence
 
-from data_prep.dedup.edges import Edges, first_of_equals, sorted_edges
-from data_prep.dedup.shingles import Hashes
-from data_prep.documents.rows import BAND_ROW
+import numpy as np
+
+from data_prep.dedup.edges import Edges
+from data_prep.dedup.ordered import Stretch, in_order, with_firsts
 
 EARLIER = np.uint64(0)
 """The node that stands for all documents of earlier sources. Being the lowest, it stays, and what is linked to it goes.
@@ -18,22 +18,22 @@ So what a source keeps depends on itself and earlier ones: appending one changes
 """
 
 
-def links(rows: NDArray[np.void], earlier: Hashes) -> Edges:
-    """The edges of one source's documents that share band hashes.
+def links(earlier: Sequence[Stretch], own: Sequence[Stretch]) -> Iterator[Edges]:
+    """The edges of one source's documents that share band hashes, some at a time.
 
     Args:
-        rows: Rows (`BAND_ROW`) of the source, in any order: of each hash that is among them, all there are.
-        earlier: The hashes that documents of earlier sources have, in any order; more do no harm.
+        earlier: Rows (`BAND_ROW`) of earlier sources' documents, numbered 0.
+        own: Rows of the source, numbered 1.
 
-    Returns:
-        Edges (node, lower node), sorted, each once: from the nodes with a hash to the lowest of them, or to `EARLIER`.
+    Yields:
+        Edges (node, lower node), in no order: from the nodes with a hash to the lowest of them, or to `EARLIER`.
     """
-    assert rows.dtype == BAND_ROW
-    order = np.argsort(rows["hash"])
-    hashes, nodes = rows["hash"][order], rows["node"][order]
-    firsts = first_of_equals(hashes)
-    lowest = np.minimum.reduceat(nodes, firsts)
-    lowest[np.isin(hashes[firsts], earlier)] = EARLIER
-    lowest = np.repeat(lowest, np.diff(firsts, append=len(hashes)))
-    linked = nodes != lowest
-    return sorted_edges(np.stack([nodes[linked], lowest[linked]], axis=1))
+    lowest = EARLIER
+    for rows, is_first in with_firsts(in_order([*earlier, *own], ("hash", "source", "node")), ("hash",)):
+        is_own = rows["source"] == 1
+        # a hash's first row is of an earlier source if there is one, else that of the lowest node
+        stays = np.where(is_own, rows["node"], EARLIER)[is_first]
+        targets = np.concatenate([[lowest], stays])[np.cumsum(is_first)]
+        lowest = targets[-1]
+        linked = is_own & (rows["node"] != targets)
+        yield np.stack([rows["node"][linked], targets[linked]], axis=1)

@@ -12,8 +12,9 @@ from data_prep.dedup.components import budget_for, connect, decide, move_edges
 from data_prep.dedup.edges import EdgeWriter
 from data_prep.dedup.exact import SourceReads
 from data_prep.dedup.links import links
+from data_prep.dedup.ordered import in_order, stretches
 from data_prep.dedup.stars import Star
-from data_prep.documents.rows import BANDS, GONE, GONE_ROW, NODES, read_rows, sorted_rows
+from data_prep.documents.rows import BAND_ROW, BANDS, GONE, GONE_ROW, NODES, sorted_rows
 from data_prep.documents.runs import write_array
 from data_prep.documents.source import hash_ranges
 from data_prep.tasks.counts import total
@@ -22,7 +23,9 @@ from data_prep.tasks.store import Done
 from data_prep.tasks.task import Task
 
 _RANGE_ROWS = 1 << 22
-"""Band hashes in a range, about; their rows are held in memory."""
+"""Band hashes in a range, about."""
+_LINKS_HELD = 1 << 21
+"""Links that are held at a time."""
 _MEMORY_BYTES = 400 * 2**20
 """For the edges that one task holds."""
 
@@ -57,12 +60,13 @@ class LinkTask(Task):
 
     def run(self, work: Path, folder: Path) -> int:
         """Write edges between documents that share a band, and return how many."""
-        rows = read_rows((work / name for name in self.source.folders), BANDS, self.first, self.last)
         folders = (work / name for source in self.earlier for name in source.folders)
-        edges = links(rows, np.unique(read_rows(folders, BANDS, self.first, self.last)["hash"]))
-        with EdgeWriter(folder, len(edges) or 1) as writer:
-            writer.add(edges)
-        return len(edges)
+        earlier = stretches(folders, BANDS, 0, self.first, self.last)
+        own = stretches((work / name for name in self.source.folders), BANDS, 1, self.first, self.last)
+        with EdgeWriter(folder, _LINKS_HELD) as writer:
+            for edges in links(earlier, own):
+                writer.add(edges)
+        return writer.num_edges
 
 
 @dataclass(frozen=True)
@@ -114,26 +118,23 @@ class DecideTask(Task):
     def run(self, work: Path, folder: Path) -> dict[int, int]:
         """Write rows of the documents that go; return how many clusters there are of each size."""
         found = decide([work / name for name in self.inputs], self.first, self.last, self.max_edges)
-        nodes = read_rows((work / name for name in self.source.folders), NODES, self.first, self.last)
-        goes = nodes[np.isin(nodes["node"], found.duplicates[:, 0])]
-        rows = np.empty(len(goes), dtype=GONE_ROW)
-        rows["upper"], rows["node"] = goes["upper"], goes["node"]
-        write_array(folder / f"{GONE}-0.npy", sorted_rows(rows))
+        nodes = stretches((work / name for name in self.source.folders), NODES, 0, self.first, self.last)
+        rows = [np.empty(0, dtype=GONE_ROW)]
+        for piece in in_order(nodes, ("node",)):  # of a range, all documents may be more than memory holds
+            rows.append(piece[np.isin(piece["node"], found.duplicates[:, 0])][["upper", "node"]])
+        write_array(folder / f"{GONE}-0.npy", sorted_rows(np.concatenate(rows, dtype=GONE_ROW)))
         return found.clusters
 
 
-def find_near_duplicates(sources: Sequence[SourceReads], num_bands: int, runner: Runner) -> NearDuplicates:
+def find_near_duplicates(sources: Sequence[SourceReads], runner: Runner) -> NearDuplicates:
     """What goes of each source.
 
     Args:
         sources: In the order of the config: what is near to a document of an earlier source goes.
-        num_bands: Band hashes of all sources' documents.
         runner: Runs the tasks.
     """
-    ranges = hash_ranges(-(-num_bands // _RANGE_ROWS) or 1)
     decided = {
-        source.name: _of_source(source, tuple(sources[:number]), ranges, runner)
-        for number, source in enumerate(sources)
+        source.name: _of_source(source, tuple(sources[:number]), runner) for number, source in enumerate(sources)
     }
     return NearDuplicates(
         digest=_digest([done for group in decided.values() for done in group]),
@@ -142,9 +143,10 @@ def find_near_duplicates(sources: Sequence[SourceReads], num_bands: int, runner:
     )
 
 
-def _of_source(
-    source: SourceReads, earlier: tuple[SourceReads, ...], ranges: list[tuple[int, int]], runner: Runner
-) -> list[Done]:
+def _of_source(source: SourceReads, earlier: tuple[SourceReads, ...], runner: Runner) -> list[Done]:
+    # by what is compared, and not by all sources: one that is appended leaves the tasks of the others as they are
+    num_rows = sum(one.band_bytes for one in (*earlier, source)) // BAND_ROW.itemsize
+    ranges = hash_ranges(-(-num_rows // _RANGE_ROWS) or 1)
     linked = runner.run([LinkTask(source, earlier, first, last) for first, last in ranges])
     budget = budget_for(sum(done.result for done in linked), _MEMORY_BYTES)
     nodes = hash_ranges(budget.num_ranges)

@@ -18,12 +18,13 @@ _RANGE_DOCUMENTS = 1 << 21
 
 def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
     """What the reading tasks of a source left."""
-    digest = hashlib.sha256()
+    digest, band_bytes = hashlib.sha256(), 0
     for done in reads:
         for output in done.outputs:
             if output.name.startswith((DOCUMENTS_NAME, HASHES, BANDS)):
                 digest.update(output.xxh3.encode())
-    return SourceReads(name, digest.hexdigest(), tuple(done.folder for done in reads))
+            band_bytes += output.bytes if output.name.startswith(BANDS) else 0
+    return SourceReads(name, digest.hexdigest(), tuple(done.folder for done in reads), band_bytes)
 
 
 def deduplicate(

@@ -30,6 +30,8 @@ _DTYPES = {HASHES: HASH_ROW, NODES: NODE_ROW, BANDS: BAND_ROW, GONE: GONE_ROW}
 COUNTS_NAME = "rows.json"
 """How many runs there are of each kind. Nobody takes what files lie there for all that were written."""
 _RUN_ROWS = 1 << 18
+_RUN_BAND_ROWS = 1 << 22
+"""Band hashes held at a time: what 2^18 documents have in 16 bands."""
 
 
 class RowWriter:
@@ -40,6 +42,7 @@ class RowWriter:
         self._folder, self._runs = folder, Counter[str]()
         self._hashes: list[tuple[int, int, int, int, int]] = []
         self._bands: list[NDArray[Any]] = []
+        self._num_bands = 0
 
     def add(self, upper: int, lower: int, node: int, text_bytes: int, split: int) -> None:
         """Add a document."""
@@ -52,6 +55,9 @@ class RowWriter:
         rows = np.empty(hashes.shape, dtype=BAND_ROW)
         rows["hash"], rows["node"] = hashes, nodes[:, None]
         self._bands.append(rows.reshape(-1))
+        self._num_bands += rows.size
+        if self._num_bands >= _RUN_BAND_ROWS:
+            self._write_bands()
 
     def _write_run(self) -> None:
         hashes = np.array(self._hashes, dtype=HASH_ROW)
@@ -59,10 +65,14 @@ class RowWriter:
         nodes["node"], nodes["upper"] = hashes["node"], hashes["upper"]
         self._write(HASHES, hashes)
         self._write(NODES, nodes)
-        if self._bands:
-            self._write(BANDS, np.concatenate(self._bands))
         self._hashes.clear()
+        if self._bands:
+            self._write_bands()
+
+    def _write_bands(self) -> None:
+        self._write(BANDS, np.concatenate(self._bands))
         self._bands.clear()
+        self._num_bands = 0
 
     def _write(self, name: str, rows: NDArray[Any]) -> None:
         write_array(_path(self._folder, name, self._runs[name]), sorted_rows(rows))

@@ -1,5 +1,6 @@
 """One source after reading, deduplication and the split: its documents in the order of their hashes."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -7,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+import numpy as np
 
 from data_prep.documents.document import HALF_BITS, upper_half
 from data_prep.documents.frames import StoredDocument
@@ -105,10 +108,10 @@ class SourceDocuments:
         self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
     ) -> Iterator[StoredDocument]:
         overlapping = (work / one.folder for one in self.gone if one.first <= last and first <= one.last)
-        gone = set(read_rows(overlapping, GONE, first, last)["node"].tolist())
+        gone = memoryview(np.sort(read_rows(overlapping, GONE, first, last)["node"]))
         for run in runs:
             for document in self._in_split(run, split, first, last):
-                if not gone or upper_half(document.id(self.name)) not in gone:
+                if not gone or not _is_among(gone, upper_half(document.id(self.name))):
                     yield document
 
     def _in_split(self, run: DocumentRuns, split: int, first: int, last: int) -> Iterator[StoredDocument]:
@@ -124,3 +127,9 @@ class SourceDocuments:
     @cached_property
     def _moved(self) -> frozenset[int]:
         return frozenset(hash_ for hash_, _ in self.moved)
+
+
+def _is_among(numbers: "memoryview[int]", number: int) -> bool:
+    """Whether a number is in a sorted array. A set would take ten times the memory: there may be millions of copies."""
+    place = bisect_left(numbers, number)
+    return place < len(numbers) and numbers[place] == number

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.dedup import ordered
 from data_prep.dedup.components import Budget, Decision, budget_for, connect, decide, move_edges
 from data_prep.dedup.edges import Edges, EdgeWriter, both_ways, read_edges, sorted_edges
 from data_prep.dedup.links import EARLIER, links
+from data_prep.dedup.ordered import stretches
 from data_prep.dedup.stars import Star, large_star, lowest_neighbours, small_star
-from data_prep.documents.rows import BAND_ROW
+from data_prep.documents.rows import BAND_ROW, BANDS, RowWriter
 from data_prep.documents.source import hash_ranges
 
 Documents = dict[int, list[int]]
@@ -26,10 +28,6 @@ SPREAD = 0x9E3779B97F4A7C15
 
 def edges_of(pairs: Iterable[tuple[int, int]]) -> Edges:
     return np.array(list(pairs), np.uint64).reshape(-1, 2)
-
-
-def rows_of(documents: Documents) -> np.ndarray:
-    return np.array([(hash_, node) for node, hashes in documents.items() for hash_ in hashes], BAND_ROW)
 
 
 def lowest_by_union_find(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -87,18 +85,39 @@ def decided(folder: Path, edges: Sequence[Path], budget: Budget) -> Decision:
     return Decision(np.concatenate([part.duplicates for part in parts]), dict(clusters))
 
 
+def written_rows(folder: Path, documents: Documents) -> Path:
+    """A task's band hashes, as reading leaves them."""
+    folder.mkdir(parents=True)
+    with RowWriter(folder) as writer:
+        for node, hashes in documents.items():
+            writer.add_bands(np.array([node], np.uint64), np.array([hashes], np.uint64))
+    return folder
+
+
+def links_between(earlier: Sequence[Path], own: Sequence[Path], first: int, last: int) -> Edges:
+    bounds = first, last
+    found = links(stretches(earlier, BANDS, 0, *bounds), stretches(own, BANDS, 1, *bounds))
+    return np.concatenate([np.zeros((0, 2), np.uint64), *found])
+
+
 def deduplicated(
-    folder: Path, sources: Sequence[Documents], num_hash_ranges: int, budget: Budget, seed: int
+    folder: Path, sources: Sequence[Documents], num_hash_ranges: int, budget: Budget, max_rows: int = 10**6
 ) -> Decision:
-    """What goes of the last source, its rows shuffled."""
-    rows = np.random.default_rng(seed).permutation(rows_of(sources[-1]))
-    earlier = np.concatenate([rows_of(source)["hash"] for source in sources[:-1]] or [np.zeros(0, np.uint64)])
+    """What goes of the last source, each read by two tasks."""
+    *earlier, own = [
+        [
+            written_rows(folder / f"source-{number}" / str(task), dict(list(source.items())[task::2]))
+            for task in range(2)
+        ]
+        for number, source in enumerate(sources)
+    ]
     folders = []
-    for number, (first, last) in enumerate(hash_ranges(num_hash_ranges)):
-        in_range = (rows["hash"] >= first) & (rows["hash"] <= last)
-        folders.append(folder / f"links-{number}")
-        with EdgeWriter(folders[-1], budget.max_edges) as writer:
-            writer.add(links(rows[in_range], earlier[(earlier >= first) & (earlier <= last)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordered, "MAX_BYTES", max_rows * BAND_ROW.itemsize)
+        for number, bounds in enumerate(hash_ranges(num_hash_ranges)):
+            folders.append(folder / f"links-{number}")
+            with EdgeWriter(folders[-1], budget.max_edges) as writer:
+                writer.add(links_between(list(chain.from_iterable(earlier)), own, *bounds))
     return decided(folder, folders, budget)
 
 
@@ -119,16 +138,16 @@ some_documents = st.dictionaries(
     sources=st.lists(some_documents, min_size=1, max_size=3),
     num_hash_ranges=st.integers(1, 4),
     budget=budgets,
-    seed=st.integers(0, 9),
+    max_rows=st.integers(1, 20),
 )
 def test_what_goes_is_what_union_find_says(
     tmp_path_factory: pytest.TempPathFactory,
     sources: list[Documents],
     num_hash_ranges: int,
     budget: Budget,
-    seed: int,
+    max_rows: int,
 ) -> None:
-    decision = deduplicated(tmp_path_factory.mktemp("near"), sources, num_hash_ranges, budget, seed)
+    decision = deduplicated(tmp_path_factory.mktemp("near"), sources, num_hash_ranges, budget, max_rows)
     goes, clusters = naive_decision(sources)
     assert dict(decision.duplicates.tolist()) == goes
     assert decision.duplicates.tolist() == sorted(decision.duplicates.tolist())
@@ -138,21 +157,41 @@ def test_what_goes_is_what_union_find_says(
 def test_a_chain_that_ends_in_an_earlier_source_goes_whole(tmp_path: Path) -> None:
     earlier = {7: [100]}
     own = {2: [1], 3: [1, 2], 4: [2, 100], 10: [50], 11: [50], 12: [60]}
-    decision = deduplicated(tmp_path, [earlier, own], 1, Budget(1, 100), 0)
+    decision = deduplicated(tmp_path, [earlier, own], 1, Budget(1, 100))
     assert decision.duplicates.tolist() == [[2, 0], [3, 0], [4, 0], [11, 10]]
     assert decision.clusters == {2: 1}
 
 
 def test_a_source_does_not_see_later_ones(tmp_path: Path) -> None:
     first, second = {1: [5], 2: [5]}, {3: [5, 6], 4: [6]}
-    alone = deduplicated(tmp_path / "a", [first], 1, Budget(1, 100), 0)
+    alone = deduplicated(tmp_path / "a", [first], 1, Budget(1, 100))
     assert alone.duplicates.tolist() == [[2, 1]]
-    assert deduplicated(tmp_path / "b", [first, second], 1, Budget(1, 100), 0).duplicates.tolist() == [[3, 0], [4, 0]]
+    assert deduplicated(tmp_path / "b", [first, second], 1, Budget(1, 100)).duplicates.tolist() == [[3, 0], [4, 0]]
 
 
-def test_links_of_nothing() -> None:
-    assert links(np.zeros(0, BAND_ROW), np.zeros(0, np.uint64)).shape == (0, 2)
-    assert links(rows_of({9: [1], 8: [2]}), np.array([3], np.uint64)).shape == (0, 2)
+def test_links_of_nothing(tmp_path: Path) -> None:
+    earlier, own = written_rows(tmp_path / "a", {5: [3]}), written_rows(tmp_path / "b", {9: [1], 8: [2]})
+    assert links_between([], [], 0, 2**64 - 1).shape == (0, 2)
+    assert links_between([earlier], [own], 0, 2**64 - 1).shape == (0, 2)
+
+
+@pytest.mark.parametrize("max_rows", [1, 7, 1000])
+def test_a_hash_of_more_documents_than_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int
+) -> None:
+    """All are linked to the lowest of them, or to the earlier source that has it; the hashes beside it are as ever."""
+    monkeypatch.setattr(ordered, "MAX_BYTES", max_rows * BAND_ROW.itemsize)
+    nodes = [number * SPREAD % 2**64 for number in range(1, 301)]
+    own = [
+        written_rows(tmp_path / str(task), {node: [8, 9] if task else [8] for node in nodes[task::3]})
+        for task in range(3)
+    ]
+    earlier = [written_rows(tmp_path / f"earlier-{task}", {node: [9] for node in nodes[task::2]}) for task in range(2)]
+    expected = {(node, min(nodes)) for node in nodes} - {(min(nodes), min(nodes))}
+    assert {tuple(edge) for edge in links_between([], own, 8, 8).tolist()} == expected
+    expected |= {(node, int(EARLIER)) for number, node in enumerate(nodes) if number % 3}
+    found = links_between(earlier, own, 0, 2**64 - 1).tolist()
+    assert (len(found), {tuple(edge) for edge in found}) == (299 + 200, expected)
 
 
 def test_no_edges_make_no_clusters(tmp_path: Path) -> None:

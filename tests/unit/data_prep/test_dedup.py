@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.dedup import ordered
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
 from data_prep.documents.document import lower_half, upper_half
-from data_prep.documents.rows import GONE, GONE_ROW, read_rows, sorted_rows
+from data_prep.documents.rows import GONE, GONE_ROW, HASH_ROW, read_rows, sorted_rows
 from data_prep.documents.runs import write_array
 from data_prep.documents.source import hash_ranges
 from data_prep.documents.split import Extremes, SplitShares
@@ -70,15 +71,19 @@ class Found(NamedTuple):
     gone: list[tuple[int, int]]
 
 
-def run(work: Path, corpus: Sequence[Sequence[Drawn]], num_ranges: int, exact: bool = True) -> dict[str, Found]:
-    """What deduplication finds when it is divided into so many ranges."""
+def run(
+    work: Path, corpus: Sequence[Sequence[Drawn]], num_ranges: int, exact: bool = True, max_rows: int = 10**6
+) -> dict[str, Found]:
+    """What deduplication finds when it is divided into so many ranges, and holds so many rows at a time."""
     sources = tuple(write_source(work, f"s{number}", source) for number, source in enumerate(corpus))
     near = {source.name: (f"near-{source.name}",) for source in sources}
     parts: list[Mapping[str, Kept]] = []
-    for number, (first, last) in enumerate(hash_ranges(num_ranges)):
-        folder = work / f"range-{number}"
-        folder.mkdir()
-        parts.append(DedupTask(sources, first, last, exact, "", near).run(work, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordered, "MAX_BYTES", max_rows * HASH_ROW.itemsize)
+        for number, (first, last) in enumerate(hash_ranges(num_ranges)):
+            folder = work / f"range-{number}"
+            folder.mkdir()
+            parts.append(DedupTask(sources, first, last, exact, "", near).run(work, folder))
     return {source.name: collect(work, source.name, parts) for source in sources}
 
 
@@ -98,11 +103,11 @@ def collect(work: Path, name: str, parts: Sequence[Mapping[str, Kept]]) -> Found
     return Found(kept, sorted(read_rows(folders, GONE, 0, UPPER_MAX).tolist()))
 
 
-@given(CORPUS, st.integers(1, 7), st.booleans())
+@given(CORPUS, st.integers(1, 7), st.booleans(), st.integers(1, 30))
 def test_what_stays_is_what_the_definition_says_however_the_work_is_divided(
-    tmp_path_factory: pytest.TempPathFactory, corpus: list[list[Drawn]], num_ranges: int, exact: bool
+    tmp_path_factory: pytest.TempPathFactory, corpus: list[list[Drawn]], num_ranges: int, exact: bool, max_rows: int
 ) -> None:
-    found = run(tmp_path_factory.mktemp("dedup"), corpus, num_ranges, exact)
+    found = run(tmp_path_factory.mktemp("dedup"), corpus, num_ranges, exact, max_rows)
     for name, expected in expected_of(corpus, exact).items():
         kept, gone = found[name]
         assert gone == sorted(expected.gone)

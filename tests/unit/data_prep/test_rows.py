@@ -66,9 +66,14 @@ def test_rows_are_sorted_by_all_their_fields(rows: list[tuple[int, int]]) -> Non
     assert sorted_rows(np.array(rows, dtype=GONE_ROW)).tolist() == sorted(rows)
 
 
-@given(st.lists(st.tuples(KEYS, KEYS, KEYS), max_size=20), st.integers(1, 4), KEYS, KEYS)
+@given(st.lists(st.tuples(KEYS, KEYS, KEYS), max_size=20), st.integers(1, 4), st.integers(1, 20), KEYS, KEYS)
 def test_bands_and_nodes_come_back_by_range(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[tuple[int, int, int]], batch: int, first: int, last: int
+    tmp_path_factory: pytest.TempPathFactory,
+    documents: list[tuple[int, int, int]],
+    batch: int,
+    run_bands: int,
+    first: int,
+    last: int,
 ) -> None:
     """As reading does it: the bands of some documents come before the row of the last of them."""
     folder = tmp_path_factory.mktemp("bands")
@@ -76,6 +81,7 @@ def test_bands_and_nodes_come_back_by_range(
     hashes = np.array([bands for _, *bands in documents], dtype=np.uint64).reshape(-1, 2)
     with pytest.MonkeyPatch.context() as patch, RowWriter(folder) as writer:
         patch.setattr(rows_module, "_RUN_ROWS", 2 * batch)
+        patch.setattr(rows_module, "_RUN_BAND_ROWS", run_bands)
         for number, (node, upper, _) in enumerate(documents):
             if (number + 1) % batch == 0:
                 done = slice(number + 1 - batch, number + 1)
