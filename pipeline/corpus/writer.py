@@ -15,7 +15,6 @@ from pipeline.corpus.manifest import ShardEntry
 from pipeline.runtime.files import atomic_file
 
 _TAR_BLOCK = 512
-_COPY_BYTES = 1 << 20
 
 
 class _HashingFile(io.RawIOBase):
@@ -50,7 +49,7 @@ def write_shard(path: str | Path, chunks: Iterable[Chunk]) -> ShardEntry:
     documents = text_bytes = 0
     with atomic_file(target) as file:
         hashing = _HashingFile(file)
-        with tarfile.open(fileobj=hashing, mode="w", format=tarfile.USTAR_FORMAT, copybufsize=_COPY_BYTES) as tar:
+        with tarfile.open(fileobj=hashing, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, chunk in enumerate(chunks):
                 rows.append((tar.offset + _TAR_BLOCK + NPY_HEADER_BYTES, len(chunk.tokens), token_hash(chunk.tokens)))
                 _add_chunk(tar, number, chunk)
