@@ -59,8 +59,6 @@ class Built:
     """In the order of the config."""
     tokenizer: Done
     """The tokenizer's task."""
-    tokenizer_sources: tuple[str, ...]
-    """On whose text the tokenizer was trained: sources appended later have no part in it."""
     near: NearDuplicates
     """Near-duplicates."""
 
@@ -74,22 +72,22 @@ class Builder:
         runner: Runner,
         made: Collection[str] = (),
         tokenizer: str | None = None,
-        tokenizer_sources: tuple[str, ...] | None = None,
+        only: Collection[tuple[str, Split, int]] | None = None,
     ) -> None:
         """Set up.
 
         Args:
             config: What to build.
             runner: Runs the tasks.
-            made: Sources whose shards an existing corpus has.
+            made: Sources of which no shard is made: a corpus has them.
             tokenizer: Folder of the tokenizer to use in place of the config's.
-            tokenizer_sources: On whose text the tokenizer is trained; all sources' if not given.
+            only: Source, split and number of each shard to make; all if not given.
         """
         self._config, self._runner, self._frozen = config, runner, tokenizer
-        self._made, self._sampled = frozenset(made), tokenizer_sources
+        self._made, self._only = frozenset(made), only if only is None else frozenset(only)
 
     def build(self, plans: Sequence[SourcePlan]) -> Built:
-        """Read, deduplicate, make the tokenizer, write the shards that no existing corpus has.
+        """Read, deduplicate, make the tokenizer, write the shards that are wanted.
 
         Raises:
             CorpusError: A source has too many bad records or yields no document, or there is no room on the disk.
@@ -103,10 +101,7 @@ class Builder:
         shards = self._shards(plans, documents, tokenizer)
         pairs = self._pairs(plans, documents)
         rows = zip(plans, reads, kept, documents, shards, pairs, strict=True)
-        return Built([BuiltSource(*row) for row in rows], tokenizer, self._sampled or self._names(plans), near)
-
-    def _names(self, plans: Sequence[SourcePlan]) -> tuple[str, ...]:
-        return tuple(plan.source.name for plan in plans)
+        return Built([BuiltSource(*row) for row in rows], tokenizer, near)
 
     def _deduplicate(
         self, plans: Sequence[SourcePlan], reads: Sequence[list[Done]]
@@ -150,8 +145,6 @@ class Builder:
         if path is not None:
             return self._runner.run([GivenTokenizerTask(load_tokenizer(path).fingerprint(), path)])[0]
         assert not isinstance(config, GivenTokenizer)
-        sampled = self._sampled or self._names(plans)
-        documents = [source for source in documents if source.name in sampled]
         total = sum(source.text_bytes for source in documents)
         budget = min(config.sample_bytes, total)
         samples = tuple(SampledSource(source, budget * source.text_bytes // total) for source in documents)
@@ -170,7 +163,7 @@ class Builder:
     def _shards(
         self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments], tokenizer: Done
     ) -> list[dict[Split, list[Done]]]:
-        """Each source's shards; nothing for those that an existing corpus has."""
+        """Each source's shards; nothing for those of which none is made."""
         encoder, chosen = self._encoder(tokenizer), [plan.source.name not in self._made for plan in plans]
         measures = [
             [MeasureTask(source, tokenizer.result, encoder, tokenizer.folder)] if wanted else []
@@ -196,10 +189,11 @@ class Builder:
         shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
         return [
             ShardTask(source, split, number, first, last, config.shards.chunk_tokens, tokenizer.result,
-                      encoder, tokenizer.folder)
+                      encoder, tokenizer.folder, config.shards.metadata)
             for split in SPLIT_FOLDERS
             if split != "test" or config.test_share
             for number, (first, last) in enumerate(hash_ranges(max(1, round(shards * shares[split]))))
+            if self._only is None or (source.name, split, number) in self._only
         ]  # fmt: skip
 
     def _pairs(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> list[list[Done]]:

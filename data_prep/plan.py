@@ -11,6 +11,7 @@ import xxhash
 from data_prep.documents.document import HALF_BITS
 from data_prep.documents.split import SplitShares
 from data_prep.filters import filter_inputs
+from data_prep.filters.base import HeldOutSet
 from data_prep.readers import find_files
 from data_prep.readers.files import InputFile
 from data_prep.reading.task import ReadTask
@@ -34,6 +35,8 @@ class SourcePlan:
     """Its config."""
     files: tuple[InputFile, ...]
     """Its inputs, sorted by origin."""
+    held_out: HeldOutSet | None = None
+    """What its documents are kept apart from, if it is appended."""
 
     @property
     def bytes(self) -> int:
@@ -70,6 +73,7 @@ def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
         "shares": SplitShares(config.validation_share, config.test_share),
         "minhash": config.dedup.minhash,
         "write_dropped": config.write_dropped,
+        "held_out": plan.held_out,
     }
     return [ReadTask(files=files, **shared) for files in group_files(plan.files)]
 

@@ -1,6 +1,6 @@
 """The stage: look at what is there, build what is missing, commit the corpus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from rich.console import Console
 
 from data_prep.build import Builder, Built
 from data_prep.corpus.existing import PREP_NAME, find_existing, inputs_sha256
+from data_prep.corpus.generations import kept_apart
 from data_prep.corpus.manifest import STATISTICS_NAME, make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
-from data_prep.plan import plan_sources
+from data_prep.plan import SourcePlan, plan_sources
 from data_prep.rehash import forget_changed
 from data_prep.report import write_corpus_report
 from data_prep.report.table import print_speed, print_table, timing
@@ -23,6 +24,7 @@ from data_prep.tasks.store import clear_partial, forget, remove_tasks
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
+from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Manifest, Split
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.runtime.lock import RunLock
@@ -54,13 +56,14 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     with work_folder(config) as work, make_executor(config) as executor:
         runner = Runner(work, executor, console)
         made = existing.manifest if existing else None
-        if rehash and forget_changed(config, plans, runner, console, made, replace):
+        apart = _kept_apart(config, plans, Corpus(output), runner) if made else plans
+        if rehash and forget_changed(config, apart, runner, console, made, replace):
             existing = None
         if existing and existing.complete:
             console.print("no input has changed", highlight=False)
             return output
         before = existing.manifest if existing else None
-        built = _builder(config, runner, output, before).build(plans)
+        built = _builder(config, runner, output, before).build(apart if before else plans)
         figures = timing(runner, (done for one in built.sources for done in one.reads))
         manifest, pairs = _commit(config, output, work, built, before, figures)
         _keep(config, work, built)
@@ -70,17 +73,24 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     return output
 
 
+def _kept_apart(
+    config: PrepConfig, plans: Sequence[SourcePlan], corpus: Corpus, runner: Runner
+) -> Sequence[SourcePlan]:
+    """Plans for a corpus that is there, whose tokenizer reads what it holds out and encodes what is appended."""
+    fault = tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint)
+    if fault:
+        raise CorpusError(
+            f"output ({corpus.folder}): the tokenizer {fault};"
+            f" mend it with `tarmac verify {corpus.folder} --repair CONFIG` first"
+        )
+    return kept_apart(config, plans, corpus, runner)
+
+
 def _builder(config: PrepConfig, runner: Runner, output: Path, before: Manifest | None) -> Builder:
     """For a corpus that is there, its tokenizer is used, and the shards that it has are not made again."""
     if before is None:
         return Builder(config, runner)
-    fault = tokenizer_fault(output / TOKENIZER_FOLDER, before.tokenizer.fingerprint)
-    if fault:
-        raise CorpusError(
-            f"output ({output}): the tokenizer {fault}; mend it with `tarmac verify {output} --repair CONFIG` first"
-        )
-    sampled = tuple(before.statistics["tokenizer_sources"])
-    return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER), sampled)
+    return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER))
 
 
 def _check_early(config: PrepConfig) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.corpus.generations import generations
 from data_prep.filters import filter_inputs
 from data_prep.plan import SourcePlan, checksum, filters_of
 from pipeline.config.prep.recipe import PrepConfig
@@ -54,8 +55,8 @@ def find_existing(output: Path, config: PrepConfig, plans: Sequence[SourcePlan],
         raise
     reason = _difference(manifest, _planned(output), config, plans)
     if reason is None:
-        made = manifest.statistics["source_order"]
-        return Existing(manifest, complete=made == [plan.source.name for plan in plans])
+        made = sum(map(len, generations(manifest)))
+        return Existing(manifest, complete=made == len(plans))
     if replace:
         return None
     raise ConfigError(
@@ -81,7 +82,8 @@ def _difference(
     given = config.tokenizer if isinstance(config.tokenizer, GivenTokenizer) else None
     if given and load_tokenizer(given.path).fingerprint() != manifest.tokenizer.fingerprint:
         return "with another tokenizer"
-    order, made = manifest.statistics["source_order"], manifest.statistics["sources"]
+    order = [name for names in generations(manifest) for name in names]
+    made = manifest.statistics["sources"]
     if order != [plan.source.name for plan in plans][: len(order)]:
         return f"of the sources {', '.join(order)}, in this order"
     for plan in plans[: len(made)]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from data_prep.build import Built
 from data_prep.corpus.existing import config_sha256
+from data_prep.corpus.generations import generations
 from data_prep.corpus.statistics import content_statistics, corpus_statistics, source_statistics
 from data_prep.encoding.encoder import token_dtype
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
@@ -25,8 +26,8 @@ _LIBRARIES = ("tarmac", "numpy", "sentencepiece", "tokenizers", "xxhash")
 def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manifest | None) -> Manifest:
     """The manifest; what an existing corpus says of its sources stays as it is."""
     tokenizer = load_tokenizer(work / built.tokenizer.folder / TOKENIZER_FOLDER)
-    sources = {one.plan.source.name: source_statistics(one) for one in built.sources}
-    sources |= existing.statistics["sources"] if existing else {}
+    made = existing.statistics["sources"] if existing else {}
+    sources = {one.plan.source.name: source_statistics(one) for one in built.sources} | made
     shards = {split: _entries(built, split) | (existing.sources(split) if existing else {}) for split in SPLIT_FOLDERS}
     flat = {split: [entry for group in entries.values() for entry in group] for split, entries in shards.items()}
     return Manifest(
@@ -38,8 +39,7 @@ def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manife
         config_sha256=config_sha256(config),
         versions=_versions(),
         statistics={
-            "source_order": [one.plan.source.name for one in built.sources],
-            "tokenizer_sources": list(built.tokenizer_sources),
+            "generations": [*generations(existing), [name for name in sources if name not in made]],
             **corpus_statistics(sources, flat),
         },
         **shards,

@@ -5,6 +5,7 @@ paths; those that may lack something have `check(config)`, which finds it before
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_prep.filters import (
@@ -16,10 +17,11 @@ from data_prep.filters import (
     gopher_quality,
     gopher_repetition,
     language,
+    overlap,
     personal_data,
     url,
 )
-from data_prep.filters.base import Filter
+from data_prep.filters.base import Filter, HeldOutSet
 from pipeline.config.prep.filters import Cleaning
 from pipeline.config.prep.filters import Filter as FilterConfig
 
@@ -61,9 +63,15 @@ def build_filters(cleaning_config: Cleaning, filters: Sequence[FilterConfig]) ->
     return [("cleaning", cleaning.build(cleaning_config)), *zip(names, built, strict=True)]
 
 
-def modules_of(filters: Sequence[FilterConfig]) -> list[str]:
+def build_held_out(held_out: HeldOutSet, work: Path) -> tuple[str, Filter]:
+    """Name and filter of the last step of a source that is appended: no part of any config's list."""
+    return "held_out", overlap.build(work / held_out.path, held_out.ngram, held_out.max_share)
+
+
+def modules_of(filters: Sequence[FilterConfig], held_out: HeldOutSet | None) -> list[str]:
     """Names of the modules that cleaning and some filters run."""
-    return sorted({cleaning.__name__, *(_BUILD[config.type].__module__ for config in filters)})
+    last = [overlap.__name__] if held_out else []
+    return sorted({cleaning.__name__, *(_BUILD[config.type].__module__ for config in filters), *last})
 
 
 def _distinct(types: Sequence[str]) -> list[str]:

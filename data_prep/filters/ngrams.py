@@ -1,4 +1,4 @@
-"""A set of n-grams of words, by their hashes, and whether a text has one of them.
+"""Hashes of n-grams of words, and which of a text's are in a set.
 
 Everything is done on arrays, because texts have a million of words per 5 MB: a text's words are found in its bytes and
 hashed eight bytes at a time, n-grams are hashed by Horner's rule over the words' hashes, and a table of bits answers
@@ -10,13 +10,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from os import PathLike
 
 import numpy as np
 import regex
 from numpy.typing import NDArray
-
-from pipeline.runtime.files import atomic_file
 
 Hashes = NDArray[np.uint64]
 
@@ -37,12 +34,38 @@ _SPARSENESS_BITS = 4
 """The table has at least 2^4 bits for each hash, as long as it is smaller than 2^29 bits (64 MiB)."""
 
 
+class SortedHashes:
+    """Sorted, distinct hashes, and a table of bits that answers for nearly all that are not among them."""
+
+    def __init__(self, hashes: Hashes) -> None:
+        """Take hashes, which may lie in a file: few of them are looked at."""
+        self.hashes = hashes
+
+    def places(self, hashes: Hashes) -> NDArray[np.int64]:
+        """Where those of some hashes are that are among these."""
+        table, shift = self._table
+        octets, flags = _places(hashes, shift)
+        maybe = np.sort(hashes[table[octets] & flags != 0])  # neighbours are searched for in the same cache lines
+        places = np.minimum(np.searchsorted(self.hashes, maybe), max(0, self.hashes.size - 1))
+        return places[self.hashes[places] == maybe] if maybe.size else places
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.uint8], np.uint64]:
+        """A bit for each value of a hash's upper bits, set where there is one; and by how much to shift a hash."""
+        num_bits = min(max(len(self.hashes).bit_length() + _SPARSENESS_BITS, _MIN_TABLE_BITS), _MAX_TABLE_BITS)
+        shift = np.uint64(64 - num_bits)
+        table = np.zeros(1 << (num_bits - 3), np.uint8)
+        np.bitwise_or.at(table, *_places(self.hashes, shift))
+        return table, shift
+
+
 class NgramSet:
     """Hashes of n-grams; texts that were shorter than n words are in it whole."""
 
     def __init__(self, hashes: Hashes, lengths: Sequence[int]) -> None:
         """Take sorted, distinct hashes, and the lengths in words of what they stand for."""
         self.hashes, self.lengths = hashes, frozenset(lengths)
+        self._sorted = SortedHashes(hashes)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], n: int, min_words: int) -> "NgramSet":
@@ -61,40 +84,9 @@ class NgramSet:
         if not self.lengths:
             return False
         return any(
-            length in self.lengths and self._holds_any(ngrams)
+            length in self.lengths and self._sorted.places(ngrams).size > 0
             for length, ngrams in _roll(hash_words(text), max(self.lengths))
         )
-
-    def _holds_any(self, hashes: Hashes) -> bool:
-        table, shift = self._table
-        octets, flags = _places(hashes, shift)
-        maybe = np.sort(hashes[table[octets] & flags != 0])  # neighbours are searched for in the same cache lines
-        if not maybe.size:
-            return False
-        places = np.minimum(np.searchsorted(self.hashes, maybe), self.hashes.size - 1)
-        return bool((self.hashes[places] == maybe).any())
-
-    @cached_property
-    def _table(self) -> tuple[NDArray[np.uint8], np.uint64]:
-        """A bit for each value of a hash's upper bits, set where there is one; and by how much to shift a hash."""
-        num_bits = min(max(len(self.hashes).bit_length() + _SPARSENESS_BITS, _MIN_TABLE_BITS), _MAX_TABLE_BITS)
-        shift = np.uint64(64 - num_bits)
-        table = np.zeros(1 << (num_bits - 3), np.uint8)
-        np.bitwise_or.at(table, *_places(self.hashes, shift))
-        return table, shift
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the set as one array of uint64: the number of lengths, the lengths, the hashes."""
-        head = np.array([len(self.lengths), *sorted(self.lengths)], np.uint64)
-        with atomic_file(str(path)) as file:
-            np.save(file, np.concatenate([head, self.hashes]))
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> "NgramSet":
-        """A set that `save` wrote; the hashes stay on disk until they are searched."""
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        start = 1 + int(values[0])
-        return cls(values[start:], [int(length) for length in values[1:start]])
 
 
 def hash_words(text: str) -> Hashes:

@@ -92,9 +92,8 @@ def contents(corpus: Corpus) -> dict[str, bytes]:
 def texts(corpus: Corpus, split: Split, source: str) -> dict[tuple[str, int], str]:
     """Texts by origin and position, decoded from the shards."""
     tokenizer = load_tokenizer(corpus.tokenizer_folder)
-    sources = corpus.manifest.train if split == "train" else corpus.manifest.validation
     found = {}
-    for number, entry in enumerate(sources.get(source, [])):
+    for number, entry in enumerate(corpus.manifest.sources(split).get(source, [])):
         shard = corpus.open_shard(split, source, number)
         assert not shard.damaged_chunks()
         spans = list(shard.documents())

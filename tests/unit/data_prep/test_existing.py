@@ -48,7 +48,7 @@ def finish(output: Path, config: PrepConfig = DEFAULT) -> Path:
         train={},
         validation={},
         statistics={
-            "source_order": [plan.source.name for plan in plans],
+            "generations": [[plan.source.name for plan in plans]],
             "sources": {plan.source.name: {"config_sha256": source_sha256(plan)} for plan in plans},
         },
     )
@@ -151,7 +151,7 @@ def test_a_further_source_is_to_be_appended(tmp_path: Path) -> None:
     found = find_existing(finish(tmp_path / "corpus"), config, plans_of(config), replace=False)
     assert found is not None
     assert not found.complete
-    assert list(found.manifest.statistics["source_order"]) == list(NAMES)
+    assert found.manifest.statistics["generations"] == [list(NAMES)]
 
 
 @pytest.mark.parametrize("names", [("code", "web"), ("web",), ("code",), ("web", "books", "code"), ("books", *NAMES)])

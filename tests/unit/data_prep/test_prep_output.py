@@ -81,7 +81,7 @@ def built_source(work: Path, name: str, salt: str, num_shards: int) -> BuiltSour
 def built(work: Path, names: Sequence[str], salt: str = "", num_shards: int = 2) -> Built:
     tokenizer = made(work, f"tokenizer{salt}", {"tokenizer/tokenizer.model": b"pieces " + salt.encode()})
     sources = [built_source(work, name, salt, num_shards if name == names[-1] else 2) for name in names]
-    return Built(sources, tokenizer, tuple(names), NearDuplicates())
+    return Built(sources, tokenizer, NearDuplicates())
 
 
 def manifest_of(built: Built, config: str = "") -> Manifest:
@@ -95,7 +95,7 @@ def manifest_of(built: Built, config: str = "") -> Manifest:
         versions={},
         train={name: [entry] for name in names},
         validation={},
-        statistics={"sources": {name: {} for name in names}, "source_order": names},
+        statistics={"sources": {name: {} for name in names}, "generations": [names]},
     )
 
 
@@ -253,7 +253,7 @@ def without_shards(built: Built, name: str) -> Built:
         else one
         for one in built.sources
     ]
-    return Built(sources, built.tokenizer, built.tokenizer_sources, built.near)
+    return Built(sources, built.tokenizer, built.near)
 
 
 def test_killed_at_any_moment_an_append_has_changed_nothing_or_everything(tmp_path: Path) -> None:
