@@ -6,6 +6,7 @@ import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ class DocumentSpan:
     record: DocumentRecord
     start: int
     stop: int
+
+
+class DamagedChunkError(CorpusError):
+    """A chunk's tokens are not those that were written."""
+
+    def __init__(self, shard: Path, chunk: int) -> None:
+        """Name the shard and the chunk."""
+        super().__init__(f"shard {shard}: chunk {chunk} is damaged; run `tarmac verify --repair` on the corpus")
+        self.shard, self.chunk = shard, chunk
 
 
 class ShardReader:
@@ -54,6 +64,7 @@ class ShardReader:
             index = build_index(self.path)
         self._offsets: list[int] = index["offset"].tolist()
         self._hashes: list[int] = index["xxh3"].tolist()
+        self._verified = np.zeros(len(index), dtype=bool)
         self._starts: list[int] = [0, *np.cumsum(index["tokens"], dtype=np.int64).tolist()]
         if not self._fits(index):
             raise CorpusError(
@@ -89,10 +100,55 @@ class ShardReader:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, self.dtype)
 
+    def rows(self, starts: NDArray[np.int64], length: int) -> NDArray[Any]:
+        """Stretches of the stream that begin at some places, shape (starts, length); all lie within it.
+
+        Raises:
+            CorpusError: A chunk that they touch is damaged; each is verified when it is first touched.
+        """
+        bounds = self._bounds
+        first = np.searchsorted(bounds, starts, side="right") - 1
+        last = np.searchsorted(bounds, starts + (length - 1), side="right") - 1
+        self.verify(np.union1d(first, last))
+        rows = np.empty((len(starts), length), self.dtype)
+        inside = first == last
+        if inside.any() and length:
+            place = self._elements[first[inside]] + (starts[inside] - bounds[first[inside]])
+            rows[inside] = self._windows(length)[place]
+        for row in np.flatnonzero(~inside).tolist():
+            rows[row] = self.tokens(int(starts[row]), int(starts[row]) + length)
+        return rows
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        return np.array(self._starts, dtype=np.int64)
+
+    @cached_property
+    def _elements(self) -> NDArray[np.int64]:
+        """Where each chunk's tokens begin, in tokens from the beginning of the file: they are aligned to 64 bytes."""
+        return np.array(self._offsets, dtype=np.int64) // self.dtype.itemsize
+
+    def _windows(self, length: int) -> NDArray[Any]:
+        """The file as tokens, and from each one the stretch that begins there: a view."""
+        tokens = self._bytes[: len(self._bytes) // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype)
+        return np.lib.stride_tricks.sliding_window_view(tokens, length)
+
+    def verify(self, chunks: NDArray[np.int64]) -> None:
+        """Compare chunks' tokens with their hashes, once. Raises CorpusError if one is damaged."""
+        for chunk in chunks[~self._verified[chunks]].tolist():
+            if token_hash(self._slice(chunk, self._starts[chunk], self._starts[chunk + 1])) != self._hashes[chunk]:
+                raise DamagedChunkError(self.path, chunk)
+            self._verified[chunk] = True
+
     def _slice(self, chunk: int, start: int, stop: int) -> NDArray[Any]:
         size = self.dtype.itemsize
         first = self._offsets[chunk] + (start - self._starts[chunk]) * size
         return self._bytes[first : first + (stop - start) * size].view(self.dtype)
+
+    def document_ends(self) -> NDArray[np.int64]:
+        """Where each document ends in the stream, exclusive; one that spans chunks once."""
+        found = [np.asarray(ends, np.int64) + base for base, _, ends in self._metadata()]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def damaged_chunks(self) -> list[int]:
         """Numbers of the chunks whose tokens do not match their hash; reads the whole shard."""

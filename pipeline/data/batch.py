@@ -1,25 +1,14 @@
 """What a forward pass takes. Legend: B = sequences in a micro batch, L = tokens in a sequence."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.data.order import Sample
-
 IGNORED = -100
 """Label of a position that is not scored."""
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """One sequence: at each position the token read and the token to predict."""
-
-    inputs: NDArray[np.int64]
-    """Shape (L,)."""
-    labels: NDArray[np.int64]
-    """Shape (L,): the next token, or -100 where nothing is to be predicted."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +19,9 @@ class MicroBatch:
     """int64 of shape (B, L)."""
     labels: torch.Tensor
     """int64 of shape (B, L), already shifted; -100 is not scored."""
+    position_ids: torch.Tensor | None = None
+    """int64 of shape (B, L): place of each token in its piece of text, where a sequence holds several that must not
+    see each other. None: every sequence is one piece."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +32,33 @@ class Batch:
     """Number of the step, from 0."""
     micro_batches: tuple[MicroBatch, ...]
     """As many on every rank."""
-    samples: tuple[Sample, ...]
-    """Which samples they hold, in order, padding left out."""
 
 
-def stack(sequences: list[Sequence], size: int, length: int, pad_id: int) -> MicroBatch:
-    """A micro batch of `size` sequences of `length`, filled up with sequences that weigh nothing."""
-    inputs = np.full((size, length), pad_id, dtype=np.int64)
-    labels = np.full((size, length), IGNORED, dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        inputs[row, : len(sequence.inputs)] = sequence.inputs
-        labels[row, : len(sequence.labels)] = sequence.labels
-    return MicroBatch(torch.from_numpy(inputs), torch.from_numpy(labels))
+class Rows:
+    """Sequences being filled in: R rows of L positions, of which each has to be cleared or filled."""
+
+    def __init__(self, number: int, length: int, pad_id: int, apart: bool = False) -> None:
+        """Make room.
+
+        Args:
+            number: R.
+            length: L.
+            pad_id: Token where there is no text.
+            apart: Whether sequences may hold several pieces that must not see each other.
+        """
+        self.pad_id = pad_id
+        self.inputs = np.empty((number, length), dtype=np.int64)
+        self.labels = np.empty((number, length), dtype=np.int64)
+        self.positions: NDArray[np.int64] | None = np.empty((number, length), dtype=np.int64) if apart else None
+
+    def clear(self, which: NDArray[Any]) -> None:
+        """Make rows weigh nothing; `which` are their numbers, or a mask."""
+        self.inputs[which], self.labels[which] = self.pad_id, IGNORED
+        if self.positions is not None:
+            self.positions[which] = np.arange(self.inputs.shape[1])
+
+    def micro_batches(self, size: int) -> tuple[MicroBatch, ...]:
+        """So many rows each."""
+        tensors = [torch.from_numpy(array).split(size) for array in (self.inputs, self.labels)]
+        positions = [None] * len(tensors[0]) if self.positions is None else torch.from_numpy(self.positions).split(size)
+        return tuple(MicroBatch(*three) for three in zip(*tensors, positions, strict=True))

@@ -1,69 +1,72 @@
 """From the order of samples to one rank's batches, prepared in the background."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.data import batch
-from pipeline.data.batch import Batch, MicroBatch, stack
-from pipeline.data.order import Order, Sample
+import numpy as np
+
+from pipeline.data.batch import Batch, Rows
+from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
+from pipeline.data.order import Order
+from pipeline.data.phases import Setting
 
 
-class SequenceSource(Protocol):
-    """Where sequences come from: windows over a corpus, or conversations."""
-
-    sequence_length: int
-
-    @property
-    def shapes(self) -> dict[str, Sequence[int]]:
-        """Per source, the number of sequences in each shard."""
+class Sequences(Protocol):
+    """Where sequences come from: corpora, or conversations."""
 
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """Per source, a sha256 over its content."""
+    def shards(self) -> Mapping[str, SourceShards]:
+        """The shards of each source."""
 
-    def fetch(self, name: str, shard: int, sequence: int) -> batch.Sequence:
-        """One sequence."""
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions, setting: Setting):
+        """Write some sequences of a shard, whose pieces are given, into the rows `which`."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every global batch a rank takes."""
+    """Which part of every global batch a rank takes: micro batch m of rank r begins at (m W + r) · micro size."""
 
     rank: int
     world_size: int
     micro_size: int
-    global_size: int
 
-    @property
-    def num_micro_batches(self) -> int:
-        """Forward passes of each rank in one step."""
-        return -(-self.global_size // (self.micro_size * self.world_size))
+    def num_micro_batches(self, global_size: int) -> int:
+        """Forward passes of each rank in a step; the last may be short or empty on some."""
+        return -(-global_size // (self.micro_size * self.world_size))
 
-    def slices(self) -> list[slice]:
-        """The places of the global batch in each of this rank's micro batches; some may be short or empty."""
-        stride = self.micro_size * self.world_size
-        firsts = [number * stride + self.rank * self.micro_size for number in range(self.num_micro_batches)]
-        return [slice(first, min(first + self.micro_size, self.global_size)) for first in firsts]
+    def rows(self, places: Positions) -> tuple[Positions, Positions]:
+        """Which of some places of a global batch are this rank's, and its rows for them."""
+        block, column = np.divmod(places, self.micro_size)
+        number, rank = np.divmod(block, self.world_size)
+        mine = np.flatnonzero(rank == self.rank)
+        return mine, number[mine] * self.micro_size + column[mine]
 
 
 class Loader:
-    """One rank's batches from any step on. Its state is the number of the next step: nothing else is kept."""
+    """One rank's batches of any step. Its state is the number of the next step and the order's phase table."""
 
-    def __init__(self, source: SequenceSource, order: Order, share: Share, pad_id: int) -> None:
+    def __init__(self, source: Sequences, order: Order, share: Share, pad_id: int) -> None:
         """Join sequences, their order and this rank's share of it."""
         self._source, self._order, self._share, self._pad_id = source, order, share, pad_id
 
     def batch(self, step: int) -> Batch:
         """This rank's part of a step."""
-        samples = self._order.batch(step)
-        parts = [samples[part] for part in self._share.slices()]
-        return Batch(step, tuple(self._micro_batch(part) for part in parts), tuple(s for part in parts for s in part))
-
-    def _micro_batch(self, samples: list[Sample]) -> MicroBatch:
-        sequences = [self._source.fetch(sample.source, sample.shard, sample.sequence) for sample in samples]
-        return stack(sequences, self._share.micro_size, self._source.sequence_length, self._pad_id)
+        setting = self._order.phase(step).setting
+        number = self._share.num_micro_batches(setting.global_batch) * self._share.micro_size
+        parts = self._order.parts(step)
+        apart = setting.keeps_apart or any(part.at.earlier for part in parts)
+        rows = Rows(number, setting.sequence_length, self._pad_id, apart)
+        is_empty = np.ones(number, dtype=bool)
+        for part in parts:
+            mine, which = self._share.rows(part.places)
+            is_empty[which] = False
+            if len(mine):
+                pieces = self._order.cuts.pieces(part.at)
+                self._source.fill(rows, which, part.at, pieces, part.sequences[mine], setting)
+        rows.clear(is_empty)
+        return Batch(step, rows.micro_batches(self._share.micro_size))
 
     def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
         """Batches of steps [first_step, last_step), each prepared while the one before is used."""

@@ -5,16 +5,17 @@ shard per source is open at a time. A mixture says which source each sample come
 calls but caches: the state of the data is the number of the next step and the phase table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.cuts import Cuts, ShardCut, Taken
 from pipeline.data.mixture import Mixture
-from pipeline.data.permutation import Permutation, permutation
-from pipeline.data.phases import Cursor, Phase, PhaseSource, phase_at
+from pipeline.data.phases import Change, Cursor, Phase, Setting
+from pipeline.data.source_order import SourceOrder
 
 
 @dataclass(frozen=True)
@@ -23,120 +24,128 @@ class Sample:
 
     number: int
     """Sample number, from 0."""
-    source: str
-    """Source's name."""
-    epoch: int
-    """How often its source had been gone through before."""
-    shard: int
-    """Shard's number in the manifest."""
+    at: ShardCut
+    """Its shard, and how that is cut."""
     sequence: int
-    """Sequence's number in the shard."""
+    """Its number in the shard."""
 
 
-class SourceOrder:
-    """The endless order of one source's sequences, from a cursor on."""
+@dataclass(frozen=True)
+class Part:
+    """The samples of a global batch that come out of one shard."""
 
-    def __init__(self, source: PhaseSource, sequences_per_shard: Sequence[int], seed: int) -> None:
-        """Take the number of sequences of each shard, in the manifest's order; at least one in all."""
-        self.name, self._seed = source.name, seed
-        self._sizes = np.asarray(sequences_per_shard, dtype=np.int64)
-        self.epoch_size = int(self._sizes.sum())
-        self._epoch = lru_cache(maxsize=4)(self._compute_epoch)
-        _, starts = self._epoch(source.cursor.epoch)
-        within = int(starts[source.cursor.shard]) + source.cursor.taken
-        self._start = source.cursor.epoch * self.epoch_size + within
-
-    def _compute_epoch(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """An epoch's shards in order, and the number of sequences before each of them (and after the last)."""
-        order = permutation(len(self._sizes), self._seed, "shards", self.name, epoch).astype(np.int64)
-        return order, np.concatenate([np.zeros(1, np.int64), np.cumsum(self._sizes[order])])
-
-    def locate(self, first: int, number: int) -> Iterator[tuple[int, int, int]]:
-        """(epoch, shard, sequence) of the source's sequences [first, first + number) since the cursor."""
-        while number > 0:
-            epoch, place, taken = self._place(first)
-            shard = int(self._epoch(epoch)[0][place])
-            size = int(self._sizes[shard])
-            stretch = min(number, size - taken)
-            shuffle = _sequence_order(size, self._seed, self.name, epoch, shard)
-            for sequence in shuffle(np.arange(taken, taken + stretch, dtype=np.uint64)).tolist():
-                yield epoch, shard, sequence
-            first, number = first + stretch, number - stretch
-
-    def cursor(self, index: int) -> Cursor:
-        """The cursor once `index` sequences are used up."""
-        return Cursor(*self._place(index))
-
-    def epochs(self, index: int) -> float:
-        """How many epochs are used up once `index` sequences are."""
-        return (self._start + index) / self.epoch_size
-
-    def _place(self, index: int) -> tuple[int, int, int]:
-        """(epoch, place of the shard in the epoch's order, sequences of it used up) before the `index`-th sequence."""
-        epoch, within = divmod(self._start + index, self.epoch_size)
-        _, starts = self._epoch(epoch)
-        place = int(np.searchsorted(starts, within, side="right")) - 1
-        return epoch, place, within - int(starts[place])
-
-
-@lru_cache(maxsize=1024)
-def _sequence_order(size: int, seed: int, source: str, epoch: int, shard: int) -> Permutation:
-    return Permutation(size, seed, "sequences", source, epoch, shard)
+    at: ShardCut
+    """The shard, and how it is cut."""
+    sequences: NDArray[np.int64]
+    """Numbers of their sequences in the shard."""
+    places: NDArray[np.int64]
+    """Their places in the global batch."""
 
 
 class Order:
     """The order of a whole run."""
 
-    def __init__(self, shapes: Mapping[str, Sequence[int]], seed: int, phases: Sequence[Phase]) -> None:
+    def __init__(self, cuts: Cuts, seed: int, phases: Sequence[Phase], changes: Sequence[Change] = ()) -> None:
         """Set up the order.
 
         Args:
-            shapes: Per source, the number of sequences in each of its shards.
+            cuts: The sequences of all shards.
             seed: The run's seed.
-            phases: The phase table.
+            phases: The phase table, as far as it is known.
+            changes: What comes later, by step. The phases that follow are computed when a step asks for them.
         """
-        self.phases = tuple(phases)
-        self._seed = seed
-        self._mixtures = {phase.first_step: _mixture(phase, seed) for phase in phases}
-        self._sources = {
-            phase.first_step: [SourceOrder(source, shapes[source.name], seed) for source in phase.sources]
-            for phase in phases
-        }
+        self.cuts, self._seed = cuts, seed
+        self._known, self._changes = list(phases), list(changes)
+        self._of = lru_cache(maxsize=4)(self._compute)
+
+    def phases(self, step: int) -> tuple[Phase, ...]:
+        """The phase table up to and with a step."""
+        while self._changes and self._changes[0].step <= step:
+            self._known.append(self.next_phase(self._changes.pop(0)))
+        return tuple(phase for phase in self._known if phase.first_step <= step)
+
+    def phase(self, step: int) -> Phase:
+        """The phase that a step belongs to; of several that begin at the same step, the last."""
+        return self.phases(step)[-1]
+
+    def next_phase(self, change: Change) -> Phase:
+        """The phase that begins with a change behind the last known one; nothing is lost or repeated but the skipped."""
+        last, was = self._known[-1], self._known[-1].setting
+        samples = (change.step + change.skipped_steps - last.first_step) * was.global_batch
+        first_sample, skipped = last.first_sample + samples, change.skipped_steps * was.global_batch
+        if change.setting == was:
+            offset = last.offset + samples
+            return replace(last, first_step=change.step, first_sample=first_sample, offset=offset, skipped_samples=skipped)
+        cursors = dict(last.cursors) | self._cursors(last, samples)
+        moved = [(name, _moved(cursor, was, change.setting, name)) for name, cursor in sorted(cursors.items())]
+        return Phase(change.step, first_sample, change.setting, tuple(moved), skipped_samples=skipped)
+
+    def parts(self, step: int) -> list[Part]:
+        """The samples of a step's global batch, shard by shard."""
+        phase = self.phase(step)
+        mixture, orders = self._of(phase)
+        batch = phase.setting.global_batch
+        sources, indices = mixture.assign(phase.offset + (step - phase.first_step) * batch, batch)
+        parts = []
+        for source in np.unique(sources).tolist():  # of its own sequences, a source gives consecutive ones
+            places = np.flatnonzero(sources == source)
+            for stretch in orders[source].locate(int(indices[places[0]]), len(places)):
+                here, places = places[: len(stretch.sequences)], places[len(stretch.sequences) :]
+                parts.append(Part(stretch.at, stretch.sequences, here))
+        return parts
 
     def batch(self, step: int) -> list[Sample]:
         """The samples of a step's global batch, in order."""
-        phase = phase_at(self.phases, step)
-        offset = (step - phase.first_step) * phase.global_batch
-        sources, indices = self._mixtures[phase.first_step].assign(offset, phase.global_batch)
-        orders = self._sources[phase.first_step]
-        places = {}
-        for source in np.unique(sources).tolist():  # of its own sequences, a source gives consecutive ones
-            own = indices[sources == source]
-            places[source] = orders[source].locate(int(own[0]), len(own))
-        return [
-            Sample(phase.first_sample + offset + number, orders[source].name, *next(places[source]))
-            for number, source in enumerate(sources.tolist())
+        first = self.first_sample(step)
+        found = [
+            Sample(first + place, part.at, sequence)
+            for part in self.parts(step)
+            for place, sequence in zip(part.places.tolist(), part.sequences.tolist(), strict=True)
         ]
+        return sorted(found, key=lambda sample: sample.number)
 
     def first_sample(self, step: int) -> int:
         """Number of samples used up or skipped before a step."""
-        phase = phase_at(self.phases, step)
-        return phase.first_sample + (step - phase.first_step) * phase.global_batch
+        phase = self.phase(step)
+        return phase.first_sample + (step - phase.first_step) * phase.setting.global_batch
 
     def cursors(self, step: int) -> dict[str, Cursor]:
-        """Where every source stands before a step: what a phase that begins there has to hold."""
-        phase = phase_at(self.phases, step)
-        return {order.name: order.cursor(count) for order, count in self._used(phase, step)}
+        """Where every source of a step's phase stands before it."""
+        phase = self.phase(step)
+        return self._cursors(phase, (step - phase.first_step) * phase.setting.global_batch)
 
     def epochs(self, step: int) -> dict[str, float]:
-        """How many epochs of each source are used up before a step."""
-        return {order.name: order.epochs(count) for order, count in self._used(phase_at(self.phases, step), step)}
+        """How many epochs of each source of a step's phase are used up before it."""
+        phase = self.phase(step)
+        used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
+        return {order.name: order.epochs(count) for order, count in used}
 
-    def _used(self, phase: Phase, step: int) -> list[tuple[SourceOrder, int]]:
-        """Each source's order, and how many of its sequences the phase has used up before a step."""
-        used = self._mixtures[phase.first_step].counts((step - phase.first_step) * phase.global_batch)
-        return list(zip(self._sources[phase.first_step], used, strict=True))
+    def _cursors(self, phase: Phase, samples: int) -> dict[str, Cursor]:
+        return {order.name: order.cursor(count) for order, count in self._used(phase, samples)}
+
+    def _used(self, phase: Phase, samples: int) -> list[tuple[SourceOrder, int]]:
+        """Each source's order, and how many of its sequences are used up after so many samples of a phase."""
+        mixture, orders = self._of(phase)
+        return list(zip(orders, mixture.counts(phase.offset + samples), strict=True))
+
+    def _compute(self, phase: Phase) -> tuple[Mixture, list[SourceOrder]]:
+        sources, cut = phase.setting.sources, phase.setting.cut
+        first = phase.first_sample - phase.offset
+        mixture = Mixture([source.weight for source in sources], self._seed, "mixture", first)
+        cursors = dict(phase.cursors)
+        return mixture, [
+            SourceOrder(source, cut, cursors.get(source.name, Cursor()), self.cuts, self._seed) for source in sources
+        ]
 
 
-def _mixture(phase: Phase, seed: int) -> Mixture:
-    return Mixture([source.weight for source in phase.sources], seed, "mixture", phase.first_sample)
+def _moved(cursor: Cursor, was: Setting, now: Setting, name: str) -> Cursor:
+    """A cursor under another setting: an open shard is cut on, an unopened epoch gets the shards that were appended."""
+    if cursor.taken and was.cut != now.cut:
+        cursor = replace(cursor, taken=0, earlier=(*cursor.earlier, Taken(was.cut, cursor.taken)))
+    before = cursor.num_shards or _num_shards(was, name)
+    is_begun = cursor.place or cursor.taken or cursor.earlier
+    return replace(cursor, num_shards=before if is_begun and before != _num_shards(now, name) else None)
+
+
+def _num_shards(setting: Setting, name: str) -> int | None:
+    return next((source.num_shards for source in setting.sources if source.name == name), None)

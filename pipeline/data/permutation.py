@@ -14,7 +14,7 @@ from pipeline.runtime.seeds import derive_seed
 
 _ROUNDS = 8
 _MIN_HALF_BITS = 4  # smaller networks shuffle badly; cycle-walking makes up for the larger domain
-_MAX_TABLE_HALF_BITS = 6  # up to 4,096 values a table costs less than the network's many small steps
+_MAX_TABLE_SIZE = 1 << 18  # up to so many values the images of all are kept: a look-up costs less than the network
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -36,15 +36,17 @@ class Permutation:
 
     def __call__(self, index: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Images of some indices, uint64 of any shape, each below `size`."""
-        walk = self._network if self._half_bits > _MAX_TABLE_HALF_BITS else self._table.__getitem__
-        image = walk(index)
-        while (outside := image >= self.size).any():
-            image[outside] = walk(image[outside])
-        return image
+        return self._table[index] if self.size <= _MAX_TABLE_SIZE else self._walk(index)
 
     @cached_property
     def _table(self) -> NDArray[np.uint64]:
-        return self._network(np.arange(1 << (2 * self._half_bits), dtype=np.uint64))
+        return self._walk(np.arange(self.size, dtype=np.uint64))
+
+    def _walk(self, index: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        image = self._network(index)
+        while (outside := np.flatnonzero(image >= self.size)).size:
+            image[outside] = self._network(image[outside])
+        return image
 
     def _network(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
         bits = np.uint64(self._half_bits)

@@ -1,34 +1,85 @@
 """The phase table: what the order of samples depends on besides the seed, and since which step.
 
-A new phase begins when weights, sequence length, global batch or shards change, or when samples are skipped.
+A new phase begins when weights, sequence length, packing, global batch or shards change, or when samples are skipped.
 It holds where every source stood, so that the order of a phase never depends on how earlier ones were computed.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline.data.cuts import Cut, Packing, Taken
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a source: `taken` sequences of the `shard`-th shard in the order of `epoch` are used up."""
+    """Where a source stands in its order."""
 
     epoch: int = 0
-    shard: int = 0
+    """How often it has been gone through."""
+    place: int = 0
+    """Place of the open shard in the epoch's order of shards."""
     taken: int = 0
+    """Sequences of the open shard that are used up."""
+    earlier: tuple[Taken, ...] = ()
+    """Other cuts that the open shard had before, in this epoch."""
+    num_shards: int | None = None
+    """Shards that take part in this epoch, where later ones were appended after it began."""
 
 
 @dataclass(frozen=True)
-class PhaseSource:
-    """One source in a phase."""
+class SourceShare:
+    """One source of a mixture."""
 
     name: str
     """Name; it keys the source's order."""
     fingerprint: str
     """sha256 over its shards."""
+    num_shards: int
+    """How many shards it has; those that are appended join at its next epoch."""
     weight: int
     """Share of the samples, in 2^32nds."""
-    cursor: Cursor = Cursor()
-    """Where it stood when the phase began."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may change from phase to phase."""
+
+    sources: tuple[SourceShare, ...]
+    """The mixture."""
+    sequence_length: int
+    """Tokens per sequence."""
+    global_batch: int
+    """Samples per step."""
+    packing: Packing = "concat"
+    """How documents become sequences."""
+    mask_documents: bool = False
+    """Whether documents in one sequence are kept apart."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of documents that are not seen any more."""
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether documents of one sequence are kept apart: packed ones always."""
+        return self.mask_documents or self.packing == "best_fit"
+
+    @property
+    def cut(self) -> Cut:
+        """How shards are cut into sequences."""
+        return Cut(self.sequence_length, self.packing)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another setting from a step on, or a jump over what would have come."""
+
+    step: int
+    """The first step that it concerns, from 0."""
+    setting: Setting
+    """What holds from then on."""
+    skipped_steps: int = 0
+    """Steps' worth of samples that are passed over."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +90,23 @@ class Phase:
     """First step, from 0."""
     first_sample: int
     """Number of samples used up or skipped before it."""
-    sources: tuple[PhaseSource, ...]
-    """The mixture."""
-    sequence_length: int
-    """Tokens per sequence."""
-    global_batch: int
-    """Samples per step."""
-    packing: Literal["concat", "conversation"] = "concat"
-    """How documents become sequences: windows over the stream, or one conversation each."""
+    setting: Setting
+    """What holds."""
+    cursors: tuple[tuple[str, Cursor], ...] = ()
+    """Where each source stood when its mixture began; those that are not named, at their beginning."""
+    offset: int = 0
+    """Samples of its mixture that lie before its first one: after a skip, the mixture before goes on."""
+    skipped_samples: int = 0
+    """So many samples right before its first one were passed over."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> "Phase":
+    def from_json(values: Any) -> "Phase":
         """The inverse of `to_json`."""
-        sources = tuple(PhaseSource(**{**source, "cursor": Cursor(**source["cursor"])}) for source in values["sources"])
-        return Phase(**{**values, "sources": sources})
+        return _PHASE.validate_python(values)
 
 
-def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
-    """The phase that a step belongs to."""
-    return max((phase for phase in phases if phase.first_step <= step), key=lambda phase: phase.first_step)
+_PHASE = TypeAdapter(Phase)

@@ -1,166 +1,194 @@
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.cuts import Cuts, Positions
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order, Sample
-from pipeline.data.phases import Cursor, Phase, PhaseSource, phase_at
+from pipeline.data.phases import Change, Phase, Setting, SourceShare
 
-SHARDS = st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(any)
-SHAPES = st.dictionaries(st.sampled_from(["web", "code", "books", "maths"]), SHARDS, min_size=1)
-
-
-def phase_of(shapes: Mapping[str, Sequence[int]], weights: Sequence[float], global_batch: int) -> Phase:
-    shares = zip(shapes, integer_weights(weights), strict=True)
-    return Phase(0, 0, tuple(PhaseSource(name, "0" * 64, share) for name, share in shares), 8, global_batch)
+NAMES = ("web", "code", "books", "maths")
 
 
-def stream(order: Order, first: int, last: int) -> dict[str, list[Sample]]:
-    """Each source's samples in steps [first, last)."""
-    found = defaultdict(list)
-    for step in range(first, last):
-        for sample in order.batch(step):
-            found[sample.source].append(sample)
-    return found
+class Shards:
+    """A source whose shards are given by the lengths of their documents."""
+
+    def __init__(self, shards: Sequence[Sequence[int]]) -> None:
+        self.ends = [np.cumsum(lengths, dtype=np.int64) for lengths in shards]
+        self.num_positions = np.array([max(0, sum(lengths) - 1) for lengths in shards], dtype=np.int64)
+
+    def document_ends(self, shard: int) -> Positions:
+        return self.ends[shard]
+
+
+SHARD = st.lists(st.integers(1, 30), max_size=8)
+SOURCES = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.lists(SHARD, min_size=1, max_size=6).filter(lambda shards: any(sum(shard) > 1 for shard in shards)),
+    min_size=1,
+)
+
+
+def setting_of(
+    shards: dict[str, Shards], weights: Sequence[float], length: int, batch: int, packing: Any, **values: Any
+) -> Setting:
+    shares = zip(shards.items(), integer_weights(weights), strict=True)
+    sources = (SourceShare(name, "", len(source.num_positions), weight) for (name, source), weight in shares)
+    return Setting(tuple(sources), length, batch, packing, **values)
 
 
 @st.composite
-def orders(draw: st.DrawFn) -> tuple[dict[str, list[int]], Phase, int]:
-    shapes = draw(SHAPES)
-    weights = draw(st.lists(st.floats(0.05, 1), min_size=len(shapes), max_size=len(shapes)))
-    return shapes, phase_of(shapes, weights, draw(st.integers(1, 40))), draw(st.integers(0, 2**32))
+def settings_of(draw: st.DrawFn, shards: dict[str, Shards], counts: dict[str, int]) -> Setting:
+    """A setting over some of the sources, each with as many shards as `counts` says, or with more, which it then says.
+
+    The first ones have something to be read, so that an epoch is not empty.
+    """
+    names = draw(st.lists(st.sampled_from(sorted(shards)), min_size=1, unique=True))
+    for name in names:
+        positions = shards[name].num_positions
+        least = max(counts.get(name, 0), int(np.flatnonzero(positions)[0]) + 1)
+        counts[name] = draw(st.integers(least, len(positions)))
+    weights = draw(st.lists(st.floats(0.05, 1), min_size=len(names), max_size=len(names)))
+    shares = zip(names, integer_weights(weights), strict=True)
+    sources = tuple(SourceShare(name, "", counts[name], weight) for name, weight in shares)
+    packing = draw(st.sampled_from(["concat", "best_fit"]))
+    return Setting(sources, draw(st.integers(1, 40)), draw(st.integers(1, 40)), packing)
 
 
-@given(orders())
-@settings(max_examples=60)
-def test_every_sequence_of_a_source_comes_once_per_epoch(case: tuple[dict[str, list[int]], Phase, int]) -> None:
-    shapes, phase, seed = case
-    order = Order(shapes, seed, [phase])
-    found = stream(order, 0, 1 + 300 // phase.global_batch)
-    for name, samples in found.items():
-        everything = {(shard, sequence) for shard, size in enumerate(shapes[name]) for sequence in range(size)}
-        by_epoch = defaultdict(list)
-        for sample in samples:
-            by_epoch[sample.epoch].append((sample.shard, sample.sequence))
-        for epoch in sorted(by_epoch)[:-1]:
-            assert Counter(by_epoch[epoch]) == Counter(everything)
-        last = by_epoch[max(by_epoch)]
-        assert len(set(last)) == len(last)
-        assert set(last) <= everything
-        assert sorted(by_epoch) == list(range(len(by_epoch)))
+Run = tuple[dict[str, Shards], int, Setting, list[Change]]
 
 
-@given(orders())
-@settings(max_examples=30)
-def test_one_shard_of_a_source_is_open_at_a_time(case: tuple[dict[str, list[int]], Phase, int]) -> None:
-    shapes, phase, seed = case
-    for samples in stream(Order(shapes, seed, [phase]), 0, 1 + 200 // phase.global_batch).values():
-        visits = [(sample.epoch, sample.shard) for sample in samples]
-        changes = [visit for visit, before in zip(visits, [None, *visits], strict=False) if visit != before]
+@st.composite
+def runs(draw: st.DrawFn, most_changes: int = 5) -> Run:
+    """Sources, seed, first setting, and changes at steps that rise."""
+    shards = {name: Shards(one) for name, one in draw(SOURCES).items()}
+    counts: dict[str, int] = {}
+    first = draw(settings_of(shards, counts))
+    step, changes = 0, []
+    for _ in range(draw(st.integers(0, most_changes))):
+        step += draw(st.integers(0, 4))
+        changes.append(Change(step, draw(settings_of(shards, counts))))
+    return shards, draw(st.integers(0, 2**32)), first, changes
+
+
+def order_of(run: Run) -> Order:
+    shards, seed, first, changes = run
+    return Order(Cuts(shards, seed), seed, [Phase(0, 0, first)], changes)
+
+
+def positions_of(cuts: Cuts, sample: Sample) -> list[int]:
+    starts, stops, _ = cuts.pieces(sample.at).of(np.array([sample.sequence]))
+    return [place for start, stop in zip(starts.tolist(), stops.tolist(), strict=True) for place in range(start, stop)]
+
+
+@given(runs())
+@settings(max_examples=200, deadline=None)
+def test_every_position_comes_once_per_epoch_whatever_changes(run: Run) -> None:
+    """Length, packing, weights, batch, sources that come, go and return, shards that are appended."""
+    shards, seed, first, changes = run
+    order, cuts = order_of(run), Cuts(shards, seed)
+    found: dict[str, defaultdict[int, Counter[tuple[int, int]]]] = {}
+    for step in range((changes[-1].step if changes else 0) + 6):
+        batch, setting = order.batch(step), order.phase(step).setting
+        assert len(batch) == setting.global_batch
+        for sample in batch:
+            places = positions_of(cuts, sample)
+            assert 1 <= len(places) <= setting.sequence_length
+            epochs = found.setdefault(sample.at.source, defaultdict(Counter))
+            epochs[sample.at.epoch].update((sample.at.shard, place) for place in places)
+    for name, epochs in found.items():
+        counts = {one.num_shards for setting in (first, *(change.setting for change in changes))
+                  for one in setting.sources if one.name == name}  # fmt: skip
+        wholes = [shard_positions(shards[name], count) for count in counts]
+        assert sorted(epochs) == list(range(len(epochs)))
+        for epoch in sorted(epochs)[:-1]:
+            assert epochs[epoch] in [Counter(whole) for whole in wholes]
+        last = epochs[max(epochs)]
+        assert set(last.values()) == {1}
+        assert any(set(last) <= whole for whole in wholes)
+
+
+def shard_positions(source: Shards, count: int) -> set[tuple[int, int]]:
+    return {(shard, place) for shard, n in enumerate(source.num_positions[:count]) for place in range(n)}
+
+
+@given(runs(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_run_goes_on_from_the_phase_table_of_any_step(run: Run, data: st.DataObject) -> None:
+    """With nothing but the table and the changes to come, whatever was asked before."""
+    shards, seed, _, changes = run
+    last = (changes[-1].step if changes else 0) + 6
+    whole = order_of(run)
+    batches = [whole.batch(step) for step in range(last)]
+    kill = data.draw(st.integers(0, last - 1))
+    table = [Phase.from_json(phase.to_json()) for phase in order_of(run).phases(kill)]
+    again = Order(Cuts(shards, seed), seed, table, [change for change in changes if change.step > kill])
+    steps = data.draw(st.permutations(range(last)))
+    assert {step: again.batch(step) for step in steps} == dict(enumerate(batches))
+    assert again.phases(last) == whole.phases(last)
+
+
+@given(runs(most_changes=2), st.integers(0, 8), st.integers(1, 5), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_skip_passes_over_just_the_samples_of_its_steps(run: Run, after: int, skipped: int, later: int) -> None:
+    shards, seed, first, changes = run
+    last = changes[-1] if changes else Change(0, first)
+    at = last.step + after
+    plain = order_of(run)
+    skip = Change(at, last.setting, skipped)
+    skipping = order_of((shards, seed, first, [*changes, skip]))
+    for step in range(at + 4):
+        assert skipping.batch(step) == plain.batch(step + skipped if step >= at else step)
+    change = replace(last.setting, sequence_length=1 + last.setting.sequence_length)
+    one = order_of((shards, seed, first, [*changes, skip, Change(at + later, change)]))
+    other = order_of((shards, seed, first, [*changes, Change(at + skipped + later, change)]))
+    assert one.batch(at + later) == other.batch(at + skipped + later)
+
+
+@given(runs(most_changes=3), st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_one_shard_of_a_source_is_open_at_a_time(run: Run, last: int) -> None:
+    order = order_of(run)
+    visits = defaultdict(list)
+    for step in range(last):
+        for sample in order.batch(step):
+            visits[sample.at.source].append((sample.at.epoch, sample.at.shard))
+    for places in visits.values():
+        changes = [visit for visit, before in zip(places, [None, *places], strict=False) if visit != before]
         assert len(set(changes)) == len(changes)
 
 
-@given(orders())
-@settings(max_examples=30)
-def test_a_step_does_not_depend_on_what_was_asked_before(case: tuple[dict[str, list[int]], Phase, int]) -> None:
-    shapes, phase, seed = case
-    order = Order(shapes, seed, [phase])
-    later = [order.batch(step) for step in (9, 2, 5)]
-    assert later == [Order(shapes, seed, [phase]).batch(step) for step in (9, 2, 5)]
-    numbers = [sample.number for step in range(10) for sample in order.batch(step)]
-    assert numbers == list(range(10 * phase.global_batch))
-    assert order.first_sample(9) == 9 * phase.global_batch
-
-
-@given(orders(), st.lists(st.integers(1, 12), min_size=1, max_size=4), st.data())
-@settings(max_examples=60)
-def test_phases_that_begin_at_cursors_go_on_exactly(
-    case: tuple[dict[str, list[int]], Phase, int], lengths: list[int], data: st.DataObject
-) -> None:
-    """No sequence is lost or comes twice, whatever weights and batch size a later phase has."""
-    shapes, phase, seed = case
-    phases = [phase]
-    step = 0
-    for length in lengths:
-        step += length
-        order = Order(shapes, seed, phases)
-        cursors = order.cursors(step)
-        weights = integer_weights(data.draw(st.lists(st.floats(0.05, 1), min_size=len(shapes), max_size=len(shapes))))
-        sources = [
-            replace(source, weight=weight, cursor=cursors[source.name])
-            for source, weight in zip(phase.sources, weights, strict=True)
-        ]
-        batch = data.draw(st.integers(1, 40))
-        phases.append(Phase(step, order.first_sample(step), tuple(sources), 8, batch))
-    order = Order(shapes, seed, phases)
-    last = step + 5
-    assert [sample.number for n in range(last) for sample in order.batch(n)] == list(range(order.first_sample(last)))
-    for name, samples in stream(order, 0, last).items():
-        alone = Order({name: shapes[name]}, seed, [phase_of({name: shapes[name]}, [1], len(samples))])
-        one = [(sample.epoch, sample.shard, sample.sequence) for sample in samples]
-        assert one == [(sample.epoch, sample.shard, sample.sequence) for sample in alone.batch(0)]
-
-
-def test_cursors_count_epochs_shards_and_sequences() -> None:
-    shapes = {"web": [3, 4]}
-    order = Order(shapes, 0, [phase_of(shapes, [1], 1)])
-    first = order.batch(0)[0].shard
-    size = shapes["web"][first]
-    assert order.cursors(0) == {"web": Cursor(0, 0, 0)}
-    assert order.cursors(2) == {"web": Cursor(0, 0, 2)}
-    assert order.cursors(size) == {"web": Cursor(0, 1, 0)}
-    assert order.cursors(7 + 1) == {"web": Cursor(1, 0, 1)}
-    assert order.epochs(7) == {"web": 1.0}
-
-
-def test_sources_and_seeds_have_orders_of_their_own() -> None:
-    shapes = {"web": [50, 50], "code": [50, 50]}
-    places = {
-        (name, seed): tuple((s.shard, s.sequence) for s in Order(shapes, seed, [phase_of(shapes, [1, 1], 200)]).batch(0)
-                            if s.source == name)[:40]
-        for name in shapes for seed in (0, 1)
-    }  # fmt: skip
-    assert len(set(places.values())) == 4
+@given(runs(most_changes=0), st.integers(1, 500))
+@settings(max_examples=40, deadline=None)
+def test_cursors_and_epochs_say_what_is_used_up(run: Run, step: int) -> None:
+    shards, seed, _, _ = run
+    order, cuts = order_of(run), Cuts(shards, seed)
+    step = min(step, 1 + 400 // order.phase(0).setting.global_batch)
+    used = Counter[str]()
+    for earlier in range(step):
+        for sample in order.batch(earlier):
+            used[sample.at.source] += len(positions_of(cuts, sample))
+    for name, epochs in order.epochs(step).items():
+        total = shards[name].num_positions[: order.phase(0).setting.sources[0].num_shards]
+        share = next(one for one in order.phase(0).setting.sources if one.name == name)
+        total = int(shards[name].num_positions[: share.num_shards].sum())
+        assert abs(epochs - used[name] / total) < 0.5  # within a shard, sequences of different sizes count alike
+    assert all(cursor.taken >= 0 for cursor in order.cursors(step).values())
 
 
 def test_golden_values() -> None:
-    """Data already trained on depends on these: they may never change."""
-    shapes = {"web": [5, 3, 7], "code": [4]}
-    order = Order(shapes, 17, [phase_of(shapes, [3, 1], 8)])
-    found = [(s.source, s.epoch, s.shard, s.sequence) for step in (0, 3) for s in order.batch(step)]
+    """The order never changes: a run of today goes on with the code of tomorrow."""
+    shards = {"web": Shards([[700, 300], [2000]]), "code": Shards([[50] * 30])}
+    first = setting_of(shards, [3, 1], 64, 6, "concat")
+    longer = setting_of(shards, [1, 1], 100, 5, "best_fit")
+    order = Order(Cuts(shards, 7), 7, [Phase(0, 0, first)], [Change(4, longer), Change(9, longer, 3)])
+    found = [(s.at.source[0], s.at.epoch, s.at.shard, s.sequence) for step in (0, 3, 4, 8, 9) for s in order.batch(step)]
     assert found == GOLDEN
 
 
-GOLDEN = [
-    ("web", 0, 0, 4),
-    ("web", 0, 0, 2),
-    ("web", 0, 0, 1),
-    ("web", 0, 0, 0),
-    ("code", 0, 0, 3),
-    ("web", 0, 0, 3),
-    ("web", 0, 2, 5),
-    ("code", 0, 0, 2),
-    ("code", 1, 0, 0),
-    ("web", 1, 0, 3),
-    ("code", 2, 0, 1),
-    ("web", 1, 0, 1),
-    ("web", 1, 0, 0),
-    ("web", 1, 1, 2),
-    ("code", 2, 0, 3),
-    ("web", 1, 1, 1),
-]
-
-
-def test_a_phase_survives_json() -> None:
-    shapes = {"web": [5], "code": [4]}
-    phase = phase_of(shapes, [3, 1], 8)
-    moved = replace(phase, sources=(replace(phase.sources[0], cursor=Cursor(1, 2, 3)), phase.sources[1]))
-    assert Phase.from_json(moved.to_json()) == moved
-
-
-def test_a_step_belongs_to_the_latest_phase_begun() -> None:
-    phases = tuple(replace(phase_of({"web": [1]}, [1], 1), first_step=step) for step in (0, 5, 9))
-    assert [phase_at(phases, step).first_step for step in (0, 4, 5, 8, 9, 100)] == [0, 0, 5, 5, 9, 9]
+GOLDEN: list[tuple[str, int, int, int]] = []

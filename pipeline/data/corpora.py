@@ -1,0 +1,115 @@
+"""The sequences of tokenized corpora: pieces of shards' streams, each position with the token that follows it."""
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.manifest import Split
+from pipeline.corpus.reader import ShardReader
+from pipeline.data.batch import IGNORED, Rows
+from pipeline.data.cuts import Pieces, Positions, ShardCut
+from pipeline.data.phases import Setting
+from pipeline.errors import CorpusError
+
+_OPEN_SHARDS = 64
+
+
+class CorpusSource:
+    """One source of a corpus in one split; its readers stay open."""
+
+    def __init__(self, corpus: Corpus, source: str, split: Split) -> None:
+        """Take a source by its name in the corpus. Raises CorpusError if it is missing."""
+        self.corpus, self.source, self.split = corpus, source, split
+        self.entries = corpus.manifest.shards(split, source)
+        self.reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
+        self.document_ends = lru_cache(maxsize=_OPEN_SHARDS)(self._document_ends)
+
+    @cached_property
+    def num_positions(self) -> Positions:
+        """Tokens of each shard that have one behind them."""
+        return np.array([max(0, entry.tokens - 1) for entry in self.entries], dtype=np.int64)
+
+    def _open(self, shard: int) -> ShardReader:
+        return self.corpus.open_shard(self.split, self.source, shard)
+
+    def _document_ends(self, shard: int) -> Positions:
+        return self.reader(shard).document_ends()
+
+
+class Corpora:
+    """The sequences of some sources in one split."""
+
+    def __init__(self, sources: Mapping[str, tuple[Corpus, str]], split: Split) -> None:
+        """Take, per name, a corpus and the source's name in it.
+
+        Raises:
+            CorpusError: A corpus or source is missing, a source is empty, or corpora differ in their tokenizer.
+        """
+        self._shards = {name: CorpusSource(corpus, source, split) for name, (corpus, source) in sources.items()}
+        tokenizers = {}
+        for one in self._shards.values():
+            if not one.num_positions.sum():
+                raise CorpusError(
+                    f"source {one.source!r} of corpus {one.corpus.folder} has an empty {split} split; prepare more text"
+                )
+            tokenizers[one.corpus.manifest.tokenizer.fingerprint] = one.corpus.folder
+        if len(tokenizers) > 1:
+            folders = " and ".join(str(folder) for folder in tokenizers.values())
+            raise CorpusError(f"corpora {folders} were prepared with different tokenizers; prepare them with one")
+
+    @property
+    def shards(self) -> Mapping[str, CorpusSource]:
+        """The shards of each source."""
+        return self._shards
+
+    def fill(
+        self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions, setting: Setting
+    ) -> None:
+        """Write some sequences of a shard into the rows `which`.
+
+        Raises:
+            CorpusError: The shard is missing or damaged.
+        """
+        source = self._shards[at.source]
+        starts, stops, counts = pieces.of(sequences)
+        if rows.positions is None:
+            _fill_windows(rows, which, source.reader(at.shard), starts, stops)
+            return
+        rows.clear(which)
+        ends = source.document_ends(at.shard) if setting.keeps_apart else np.empty(0, np.int64)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        before = np.cumsum(stops - starts) - (stops - starts)
+        columns = before - before[first]
+        for row, column, start, stop in zip(np.repeat(which, counts).tolist(), columns.tolist(), starts.tolist(),
+                                            stops.tolist(), strict=True):  # fmt: skip
+            _fill_piece(rows, row, column, source.reader(at.shard), start, stop, ends)
+
+
+def _fill_windows(rows: Rows, which: Positions, reader: ShardReader, starts: Positions, stops: Positions) -> None:
+    """Sequences of one piece each, all at once; only a shard's last is short."""
+    length = rows.inputs.shape[1]
+    is_full = stops - starts == length
+    tokens = reader.rows(starts[is_full], length + 1)
+    rows.inputs[which[is_full]], rows.labels[which[is_full]] = tokens[:, :-1], tokens[:, 1:]
+    rows.clear(which[~is_full])
+    for place in np.flatnonzero(~is_full).tolist():
+        [tokens] = reader.rows(starts[place : place + 1], int(stops[place] - starts[place]) + 1)
+        rows.inputs[which[place], : len(tokens) - 1] = tokens[:-1]
+        rows.labels[which[place], : len(tokens) - 1] = tokens[1:]
+
+
+def _fill_piece(
+    rows: Rows, row: int, column: int, reader: ShardReader, start: int, stop: int, ends: Positions
+) -> None:
+    """One piece; where documents end in it, the next one begins anew, and nothing predicts its first token."""
+    assert rows.positions is not None
+    [tokens] = reader.rows(np.array([start]), stop - start + 1)
+    size = stop - start
+    rows.inputs[row, column : column + size] = tokens[:-1]
+    rows.labels[row, column : column + size] = tokens[1:]
+    inside = ends[np.searchsorted(ends, start, side="right") : np.searchsorted(ends, stop, side="right")] - start
+    begins = np.concatenate([[0], inside[inside < size]])
+    rows.positions[row, column : column + size] = np.arange(size) - np.repeat(begins, np.diff(np.append(begins, size)))
+    rows.labels[row, column + inside - 1] = IGNORED

@@ -1,0 +1,134 @@
+"""The endless order of one source's sequences: per epoch its shards are permuted, and inside a shard its sequences."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.cuts import Cut, Cuts, ShardCut
+from pipeline.data.permutation import permutation
+from pipeline.data.phases import Cursor, SourceShare
+
+
+class Stretch(NamedTuple):
+    """Consecutive sequences of a source, out of one shard."""
+
+    at: ShardCut
+    sequences: NDArray[np.int64]
+    """Their numbers in the shard."""
+
+
+class _Spot(NamedTuple):
+    """Before some sequence: its shard's epoch and place in the epoch's order, and how many of the shard are used up."""
+
+    epoch: int
+    place: int
+    taken: int
+
+
+class SourceOrder:
+    """One source's sequences from a cursor on."""
+
+    def __init__(self, source: SourceShare, cut: Cut, cursor: Cursor, cuts: Cuts, seed: int) -> None:
+        """Begin at the cursor and cut shards as it is said."""
+        self.name = source.name
+        self._num_shards, self._cut, self._cursor, self._cuts, self._seed = (
+            source.num_shards, cut, cursor, cuts, seed,
+        )  # fmt: skip
+        self._sizes = cuts.sizes(source.name, cut)
+        self.shards = lru_cache(maxsize=4)(self._shards)
+        self._starts = lru_cache(maxsize=4)(self._compute_starts)
+        self._visited: list[int] = []  # where sizes are not known: sequences up to the end of each shard visited
+
+    def _shards(self, epoch: int) -> NDArray[np.int64]:
+        """An epoch's shards in their order."""
+        number = self._num_shards
+        if epoch == self._cursor.epoch and self._cursor.num_shards is not None:
+            number = self._cursor.num_shards
+        return permutation(number, self._seed, "shards", self.name, epoch).astype(np.int64)
+
+    def _compute_starts(self, epoch: int) -> NDArray[np.int64]:
+        """The number of sequences before each of an epoch's shards, and behind the last."""
+        assert self._sizes is not None
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self._sizes[self.shards(epoch)])])
+
+    def locate(self, first: int, number: int) -> Iterator[Stretch]:
+        """The source's sequences [first, first + number) since the cursor."""
+        while number > 0:
+            spot = self._spot(first)
+            at = self.shard_cut(spot.epoch, spot.place)
+            stretch = min(number, self._cuts.size(at) - spot.taken)
+            wanted = np.arange(spot.taken, spot.taken + stretch, dtype=np.uint64)
+            yield Stretch(at, self._cuts.order(at)(wanted).astype(np.int64))
+            first, number = first + stretch, number - stretch
+
+    def shard_cut(self, epoch: int, place: int) -> ShardCut:
+        """The shard at a place of an epoch's order, and how it is cut: where the cursor stands, on top of other cuts."""
+        is_open = (epoch, place) == (self._cursor.epoch, self._cursor.place)
+        earlier = self._cursor.earlier if is_open else ()
+        return ShardCut(self.name, epoch, int(self.shards(epoch)[place]), self._cut, earlier)
+
+    def cursor(self, index: int) -> Cursor:
+        """The cursor once `index` sequences are used up."""
+        spot = self._spot(index)
+        at = self.shard_cut(spot.epoch, spot.place)
+        fewer = len(self.shards(spot.epoch))
+        return Cursor(*spot, at.earlier, fewer if fewer < self._num_shards else None)
+
+    def _spot(self, index: int) -> _Spot:
+        cursor = self._cursor
+        index += cursor.taken
+        place = cursor.place
+        if cursor.earlier:
+            size = self._cuts.size(self.shard_cut(cursor.epoch, place))
+            if index < size:
+                return _Spot(cursor.epoch, place, index)
+            index, place = index - size, place + 1
+        return self._computed(place, index) if self._sizes is not None else self._walked(place, index)
+
+    def _computed(self, place: int, index: int) -> _Spot:
+        """The spot `index` sequences behind the beginning of a shard of the cursor's epoch."""
+        epoch, starts = self._cursor.epoch, self._starts(self._cursor.epoch)
+        within = int(starts[place]) + index
+        if within >= starts[-1]:
+            starts = self._starts(epoch + 1)
+            more, within = divmod(within - int(self._starts(epoch)[-1]), int(starts[-1]))
+            epoch += 1 + more
+            starts = self._starts(epoch)
+        place = int(np.searchsorted(starts, within, side="right")) - 1
+        return _Spot(epoch, place, within - int(starts[place]))
+
+    def _walked(self, place: int, index: int) -> _Spot:
+        """The same, shard by shard: how many sequences each has is only known once it is packed."""
+        if not self._visited or index >= self._visited[-1]:
+            self._walk_on(place, index)
+        visited = bisect_right(self._visited, index)
+        epoch, place = self._after(place, visited)
+        return _Spot(epoch, place, index - (self._visited[visited - 1] if visited else 0))
+
+    def _walk_on(self, place: int, index: int) -> None:
+        for visited in count(len(self._visited)):
+            before = self._visited[-1] if self._visited else 0
+            if before > index:
+                return
+            self._visited.append(before + self._cuts.size(self.shard_cut(*self._after(place, visited))))
+
+    def _after(self, place: int, visited: int) -> tuple[int, int]:
+        """Epoch and place of the shard that comes so many shards behind a place of the cursor's epoch."""
+        epoch, place = self._cursor.epoch, place + visited
+        if place < len(self.shards(epoch)):
+            return epoch, place
+        more, place = divmod(place - len(self.shards(epoch)), self._num_shards)
+        return epoch + 1 + more, place
+
+    def epochs(self, index: int) -> float:
+        """How many epochs are used up once `index` sequences are: whole ones, and the share of positions of the last."""
+        spot = self._spot(index)
+        positions = self._cuts.sources[self.name].num_positions[self.shards(spot.epoch)]
+        at = self.shard_cut(spot.epoch, spot.place)
+        done = positions[: spot.place].sum() + positions[spot.place] * spot.taken / max(1, self._cuts.size(at))
+        return spot.epoch + float(done) / int(positions.sum())
