@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
 
@@ -11,31 +11,105 @@ class SourceWeight(Config):
     """One source of a corpus and its share of the mixture."""
 
     corpus: str
-    """The corpus folder, as `tarmac prep` wrote it."""
+    """The corpus folder, as `tarmac prep` wrote it, or its URL."""
     source: str
     """The source's name in that corpus."""
-    weight: NonNegativeFloat = 1.0
-    """Share of the sequences, relative to the other weights."""
+    weight: NonNegativeFloat | None = None
+    """Share of the sequences, relative to the other weights; 1 if neither this nor `epochs` is given."""
+    epochs: NonNegativeFloat | None = None
+    """How often it is gone through by the time the others have had theirs; given for all sources or for none."""
+
+    @model_validator(mode="after")
+    def one_measure(self) -> "SourceWeight":
+        """A weight or epochs."""
+        if self.weight is not None and self.epochs is not None:
+            raise ValueError(f"source {self.source!r} has both weight and epochs; give one of them")
+        return self
+
+
+Sources = Annotated[tuple[SourceWeight, ...], Field(min_length=1)]
+Range = tuple[NonNegativeInt, PositiveInt]
+
+
+class DataPhase(Config):
+    """What changes from a step on; what is not named stays as it was."""
+
+    at_step: PositiveInt | None = None
+    """The first step that it holds for, counted from 0."""
+    at_tokens: PositiveInt | None = None
+    """Or: once so many tokens have been seen, rounded up to a whole step."""
+    sources: Sources | None = None
+    """Another mixture; sources go on where they stood."""
+    temperature: PositiveFloat | None = None
+    """Another temperature."""
+    sequence_length: PositiveInt | None = None
+    """Another length: what is left of the open shards is cut anew, nothing is lost or repeated."""
+    global_size: PositiveInt | None = None
+    """Another number of sequences per update."""
+    packing: Literal["concat", "best_fit"] | None = None
+    """Another packing."""
+    mask_documents: bool | None = None
+    """Whether documents are kept apart from then on."""
+    withdrawn: str | None = None
+    """Another file of withdrawn documents."""
+
+    @model_validator(mode="after")
+    def one_beginning(self) -> "DataPhase":
+        """A phase begins at a step or at a number of tokens."""
+        if (self.at_step is None) == (self.at_tokens is None):
+            raise ValueError("give exactly one of at_step and at_tokens")
+        return self
 
 
 class CorpusData(Config):
-    """Windows over the token streams of one or more sources."""
+    """Sequences out of the token streams of one or more sources."""
 
     type: Literal["corpus"]
     """Tokenized shards."""
-    sources: tuple[SourceWeight, ...] = Field(min_length=1)
+    sources: Sources
     """The mixture."""
+    temperature: PositiveFloat | None = None
+    """Multiplies each weight by the source's tokens to the power of 1 / temperature: 1 takes all sources as often, a
+    large one takes as much of each (Conneau et al. 2020, arXiv:1911.02116)."""
     sequence_length: PositiveInt
     """Tokens per sequence."""
+    packing: Literal["concat", "best_fit"] = "concat"
+    """`concat`: windows over the stream of documents; `best_fit`: no document is cut unless it is longer than a
+    sequence (arXiv:2404.10830), and documents are kept apart."""
+    mask_documents: bool = False
+    """Whether documents in one window are kept apart: none attends to another."""
+    at_end: Literal["repeat", "stop"] = "repeat"
+    """When a source has been gone through: begin it again, in another order, or end the run before that step."""
+    withdrawn: str | None = None
+    """File with the ids of documents, one a line, that are not seen: their tokens become padding."""
+    phases: tuple[DataPhase, ...] = ()
+    """Changes during the run, in the order of their steps."""
+    skip: tuple[Range, ...] = ()
+    """Steps [a, b) whose samples are passed over: at step a the run goes on with what step b would have seen."""
+    on_damage: Literal["fail", "skip"] = "fail"
+    """A damaged chunk ends the run, or its tokens become padding, on all ranks and for good."""
 
     @model_validator(mode="after")
     def some_weight(self) -> "CorpusData":
-        """A mixture needs one weight above zero, and each source once."""
-        if not any(source.weight > 0 for source in self.sources):
-            raise ValueError("sources need at least one weight above 0")
-        keys = [(source.corpus, source.source) for source in self.sources]
-        if len(set(keys)) != len(keys):
-            raise ValueError("sources name the same source twice; give it one entry with the summed weight")
+        """A mixture needs one weight above zero, each source once, and epochs for all or none."""
+        for sources in (self.sources, *(phase.sources for phase in self.phases if phase.sources)):
+            if not any((source.weight is None or source.weight > 0) and source.epochs != 0 for source in sources):
+                raise ValueError("sources need at least one weight above 0")
+            keys = [(source.corpus, source.source) for source in sources]
+            if len(set(keys)) != len(keys):
+                raise ValueError("sources name the same source twice; give it one entry with the summed weight")
+            if len({source.epochs is None for source in sources}) > 1:
+                raise ValueError("some sources have epochs and others not; give epochs for all, or weights")
+        return self
+
+    @model_validator(mode="after")
+    def skips_rise(self) -> "CorpusData":
+        """Ranges are not empty, and come one after the other."""
+        before = -1
+        for first, last in self.skip:
+            if not before < first < last:
+                raise ValueError(f"skip: [{first}, {last}] must end above its beginning and begin above {before}")
+            before = first
         return self
 
 

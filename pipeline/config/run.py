@@ -1,11 +1,12 @@
 """The config of a training run: pre-training and fine-tuning are the same loop with other models and batches."""
 
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pipeline.config.base import Config
-from pipeline.config.data import CorpusData, Data
+from pipeline.config.data import CorpusData, Data, DataPhase
 from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
 from pipeline.config.optimization import Batch, Duration, Engine, Optimizer, Schedule
 
@@ -48,6 +49,33 @@ class Tracking(Config):
     """Steps between two rows."""
     wandb: Wandb = Wandb()
     """Weights & Biases."""
+
+
+class Stretch(NamedTuple):
+    """Steps with one size of batches and sequences."""
+
+    first_step: int
+    first_token: int
+    """Tokens seen before it."""
+    global_size: int
+    sequence_length: int
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.global_size * self.sequence_length
+
+    def step_of(self, tokens: int) -> int:
+        """The step before which so many tokens have been seen, rounded up."""
+        return self.first_step + max(0, -(-(tokens - self.first_token) // self.step_tokens))
+
+    def followed_by(self, phase: DataPhase) -> "Stretch":
+        """The stretch that a phase begins."""
+        first = phase.at_step if phase.at_step is not None else self.step_of(phase.at_tokens or 0)
+        tokens = self.first_token + (first - self.first_step) * self.step_tokens
+        return Stretch(
+            first, tokens, phase.global_size or self.global_size, phase.sequence_length or self.sequence_length
+        )
 
 
 class RunConfig(Config):
@@ -98,7 +126,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def sequences_fit_positions(self) -> "RunConfig":
         """A fresh model has positions for whole sequences."""
-        length = self.data.sequence_length
+        length = max(stretch.sequence_length for stretch in self.stretches)
         if isinstance(self.model, LlamaModel) and length > self.model.max_positions:
             raise ValueError(
                 f"data.sequence_length ({length}) must be at most model.max_positions ({self.model.max_positions})"
@@ -114,10 +142,34 @@ class RunConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def phases_rise(self) -> "RunConfig":
+        """Each phase begins behind the one before."""
+        for number, (one, other) in enumerate(pairwise(self.stretches)):
+            if one.first_step >= other.first_step:
+                raise ValueError(
+                    f"data.phases.{number} begins at step {other.first_step}, which must be above {one.first_step}"
+                )
+        return self
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Where the sizes of batches and sequences hold: the first, and one for each of the data's phases."""
+        found = [Stretch(0, 0, self.batch.global_size, self.data.sequence_length)]
+        for phase in self.data.phases if isinstance(self.data, CorpusData) else ():
+            found.append(found[-1].followed_by(phase))
+        return tuple(found)
+
     @property
     def num_steps(self) -> int:
         """Number of updates the whole run makes."""
         if self.duration.steps is not None:
             return self.duration.steps
         assert self.duration.tokens is not None
-        return -(-self.duration.tokens // (self.batch.global_size * self.data.sequence_length))
+        last = [one for one in self.stretches if one.first_token < self.duration.tokens][-1]
+        return last.step_of(self.duration.tokens)
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens seen before a step; those of padding count, too."""
+        last = [one for one in self.stretches if one.first_step <= step][-1]
+        return last.first_token + (step - last.first_step) * last.step_tokens

@@ -88,9 +88,9 @@ class Manifest(_Record):
         """Tokens of all sources in a split."""
         return sum(shard.tokens for shards in self.sources(split).values() for shard in shards)
 
-    def fingerprint(self, split: Split, source: str) -> str:
-        """sha256 over a source's shards: equal exactly when their bytes are."""
-        text = "\n".join(f"{shard.name} {shard.sha256}" for shard in self.shards(split, source))
+    def fingerprint(self, split: Split, source: str, num_shards: int | None = None) -> str:
+        """sha256 over a source's shards, or over the first so many: equal exactly when their bytes are."""
+        text = "\n".join(f"{shard.name} {shard.sha256}" for shard in self.shards(split, source)[:num_shards])
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, token_hash
 from pipeline.corpus.index import build_index, read_index
+from pipeline.corpus.stretches import split_at
 from pipeline.errors import CorpusError
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -113,25 +114,42 @@ class ShardReader:
         rows = np.empty((len(starts), length), self.dtype)
         inside = first == last
         if inside.any() and length:
-            place = self._elements[first[inside]] + (starts[inside] - bounds[first[inside]])
+            place = self._offsets_in_tokens[first[inside]] + (starts[inside] - bounds[first[inside]])
             rows[inside] = self._windows(length)[place]
         for row in np.flatnonzero(~inside).tolist():
             rows[row] = self.tokens(int(starts[row]), int(starts[row]) + length)
         return rows
+
+    def stretches(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Stretches [start, stop) of the stream, cut where a chunk ends.
+
+        Returns starts, stops, which stretch each is part of, and where it begins in `elements`. Raises as `rows` does.
+        """
+        starts, stops, which = split_at(starts, stops, self._bounds)
+        chunks = np.searchsorted(self._bounds, starts, side="right") - 1
+        self.verify(np.unique(chunks))
+        return starts, stops, which, self._offsets_in_tokens[chunks] + (starts - self._bounds[chunks])
+
+    @cached_property
+    def elements(self) -> NDArray[Any]:
+        """The file as if it held nothing but tokens."""
+        size = self.dtype.itemsize
+        return np.asarray(self._bytes[: len(self._bytes) // size * size]).view(self.dtype)
 
     @cached_property
     def _bounds(self) -> NDArray[np.int64]:
         return np.array(self._starts, dtype=np.int64)
 
     @cached_property
-    def _elements(self) -> NDArray[np.int64]:
+    def _offsets_in_tokens(self) -> NDArray[np.int64]:
         """Where each chunk's tokens begin, in tokens from the beginning of the file: they are aligned to 64 bytes."""
         return np.array(self._offsets, dtype=np.int64) // self.dtype.itemsize
 
     def _windows(self, length: int) -> NDArray[Any]:
         """The file as tokens, and from each one the stretch that begins there: a view."""
-        tokens = self._bytes[: len(self._bytes) // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype)
-        return np.lib.stride_tricks.sliding_window_view(tokens, length)
+        return np.lib.stride_tricks.sliding_window_view(self.elements, length)
 
     def verify(self, chunks: NDArray[np.int64]) -> None:
         """Compare chunks' tokens with their hashes, once. Raises CorpusError if one is damaged."""

@@ -37,19 +37,24 @@ class Batch:
 class Rows:
     """Sequences being filled in: R rows of L positions, of which each has to be cleared or filled."""
 
-    def __init__(self, number: int, length: int, pad_id: int, apart: bool = False) -> None:
+    def __init__(
+        self, number: int, length: int, pad_id: int, has_pieces: bool = False, keeps_apart: bool = False
+    ) -> None:
         """Make room.
 
         Args:
             number: R.
             length: L.
             pad_id: Token where there is no text.
-            apart: Whether sequences may hold several pieces that must not see each other.
+            has_pieces: Whether sequences may hold several pieces, which must not see each other.
+            keeps_apart: Whether documents in one piece must not see each other either.
         """
-        self.pad_id = pad_id
+        self.pad_id, self.keeps_apart = pad_id, keeps_apart
         self.inputs = np.empty((number, length), dtype=np.int64)
         self.labels = np.empty((number, length), dtype=np.int64)
-        self.positions: NDArray[np.int64] | None = np.empty((number, length), dtype=np.int64) if apart else None
+        self.positions: NDArray[np.int64] | None = None
+        if has_pieces or keeps_apart:
+            self.positions = np.empty((number, length), dtype=np.int64)
 
     def clear(self, which: NDArray[Any]) -> None:
         """Make rows weigh nothing; `which` are their numbers, or a mask."""

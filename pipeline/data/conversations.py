@@ -2,18 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data import batch
+from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.chat import ROLES, Message, render
+from pipeline.data.cuts import Pieces, Positions, ShardCut
 from pipeline.errors import CorpusError
 from pipeline.tokenizer.base import Tokenizer
 
 SOURCE = "conversations"
+
+
+class _Shard(NamedTuple):
+    """Conversations as the positions of a single shard."""
+
+    num_positions: Positions
+
+    def document_ends(self, shard: int) -> Positions:
+        """Each is a document."""
+        return np.arange(1, int(self.num_positions[shard]) + 1)
 
 
 class Conversations:
@@ -46,18 +57,20 @@ class Conversations:
         return len(self._sequences)
 
     @property
-    def shapes(self) -> dict[str, Sequence[int]]:
+    def shards(self) -> Mapping[str, _Shard]:
         """One source with one shard."""
-        return {SOURCE: [len(self._sequences)]}
+        return {SOURCE: _Shard(np.array([len(self)]))}
 
-    @property
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprint(self, source: str, num_shards: int) -> str:
         """sha256 of the file."""
-        return {SOURCE: self._fingerprint}
+        return self._fingerprint
 
-    def fetch(self, name: str, shard: int, sequence: int) -> batch.Sequence:
-        """One conversation."""
-        return self._sequences[sequence]
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions) -> None:
+        """Write some conversations into the rows `which`."""
+        rows.clear(which)
+        for row, sequence in zip(which.tolist(), sequences.tolist(), strict=True):
+            inputs, labels = self._sequences[sequence]
+            rows.inputs[row, : len(inputs)], rows.labels[row, : len(labels)] = inputs, labels
 
 
 def _read(path: Path) -> bytes:
@@ -90,6 +103,7 @@ def _text(content: Any) -> str:
     return content
 
 
-def _sequence(ids: list[int], learned: list[bool]) -> batch.Sequence:
+def _sequence(ids: list[int], learned: list[bool]) -> tuple[Positions, Positions]:
+    """What is read, and what is to be predicted."""
     tokens = np.array(ids, dtype=np.int64)
-    return batch.Sequence(tokens[:-1], np.where(learned[1:], tokens[1:], batch.IGNORED))
+    return tokens[:-1], np.where(learned[1:], tokens[1:], IGNORED)

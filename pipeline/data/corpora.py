@@ -8,9 +8,9 @@ import numpy as np
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
 from pipeline.corpus.reader import ShardReader
+from pipeline.corpus.stretches import split_at
 from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut
-from pipeline.data.phases import Setting
 from pipeline.errors import CorpusError
 
 _OPEN_SHARDS = 64
@@ -64,9 +64,12 @@ class Corpora:
         """The shards of each source."""
         return self._shards
 
-    def fill(
-        self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions, setting: Setting
-    ) -> None:
+    def fingerprint(self, source: str, num_shards: int) -> str:
+        """sha256 over what the manifest says of the first so many shards of a source."""
+        one = self._shards[source]
+        return one.corpus.manifest.fingerprint(one.split, one.source, num_shards)
+
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions) -> None:
         """Write some sequences of a shard into the rows `which`.
 
         Raises:
@@ -78,13 +81,16 @@ class Corpora:
             _fill_windows(rows, which, source.reader(at.shard), starts, stops)
             return
         rows.clear(which)
-        ends = source.document_ends(at.shard) if setting.keeps_apart else np.empty(0, np.int64)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        before = np.cumsum(stops - starts) - (stops - starts)
-        columns = before - before[first]
-        for row, column, start, stop in zip(np.repeat(which, counts).tolist(), columns.tolist(), starts.tolist(),
-                                            stops.tolist(), strict=True):  # fmt: skip
-            _fill_piece(rows, row, column, source.reader(at.shard), start, stop, ends)
+        reader = source.reader(at.shard)
+        ends = source.document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
+        targets = np.repeat(which, counts) * rows.inputs.shape[1] + _columns(starts, stops, counts)
+        _fill_pieces(rows, targets, starts, stops, reader, ends)
+
+
+def _columns(starts: Positions, stops: Positions, counts: Positions) -> Positions:
+    """Where each piece begins in its sequence: behind those before it."""
+    before = np.cumsum(stops - starts) - (stops - starts)
+    return before - np.repeat(before[np.cumsum(counts) - counts], counts)
 
 
 def _fill_windows(rows: Rows, which: Positions, reader: ShardReader, starts: Positions, stops: Positions) -> None:
@@ -100,16 +106,21 @@ def _fill_windows(rows: Rows, which: Positions, reader: ShardReader, starts: Pos
         rows.labels[which[place], : len(tokens) - 1] = tokens[1:]
 
 
-def _fill_piece(
-    rows: Rows, row: int, column: int, reader: ShardReader, start: int, stop: int, ends: Positions
+def _fill_pieces(
+    rows: Rows, targets: Positions, starts: Positions, stops: Positions, reader: ShardReader, ends: Positions
 ) -> None:
-    """One piece; where documents end in it, the next one begins anew, and nothing predicts its first token."""
+    """Pieces, from their targets in the rows on. Where one of `ends` lies in a piece, two documents are kept apart."""
     assert rows.positions is not None
-    [tokens] = reader.rows(np.array([start]), stop - start + 1)
-    size = stop - start
-    rows.inputs[row, column : column + size] = tokens[:-1]
-    rows.labels[row, column : column + size] = tokens[1:]
-    inside = ends[np.searchsorted(ends, start, side="right") : np.searchsorted(ends, stop, side="right")] - start
-    begins = np.concatenate([[0], inside[inside < size]])
-    rows.positions[row, column : column + size] = np.arange(size) - np.repeat(begins, np.diff(np.append(begins, size)))
-    rows.labels[row, column + inside - 1] = IGNORED
+    inputs, labels, positions = (array.reshape(-1) for array in (rows.inputs, rows.labels, rows.positions))
+    ramp, tokens = np.arange(rows.inputs.shape[1]), reader.elements
+    begins, stops, piece = split_at(starts, stops, ends)
+    targets = targets[piece] + begins - starts[piece]
+    first, last, run, elements = reader.stretches(begins, stops)
+    offsets, sizes = first - begins[run], last - first
+    columns = (targets[run] + offsets, sizes, elements, offsets)
+    for target, size, element, offset in zip(*(column.tolist() for column in columns), strict=True):
+        inputs[target : target + size] = tokens[element : element + size]
+        labels[target : target + size - 1] = tokens[element + 1 : element + size]
+        positions[target : target + size] = ramp[offset : offset + size]
+    labels[targets[run] + offsets + sizes - 1] = reader.rows(last, 1)[:, 0]
+    labels[(targets + (stops - begins) - 1)[np.isin(stops, ends)]] = IGNORED

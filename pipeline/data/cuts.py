@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.corpus.stretches import ranges
 from pipeline.data.best_fit import best_fit
 from pipeline.data.permutation import Permutation
 
@@ -68,7 +69,7 @@ class Pieces:
         """Starts and stops of some sequences' pieces, one after the other, and how many each sequence has."""
         firsts = self.bounds[sequences]
         counts = self.bounds[sequences + 1] - firsts
-        which = np.repeat(firsts - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
+        which = ranges(firsts, counts)
         return self.starts[which], self.stops[which], counts
 
 
@@ -164,5 +165,3 @@ def _packed(starts: Positions, stops: Positions, length: int) -> Pieces:
     by_bin = np.argsort(bins, kind="stable")
     bounds = np.searchsorted(bins[by_bin], np.arange(int(bins.max(initial=-1)) + 2))
     return Pieces(starts[by_bin], stops[by_bin], bounds)
-
-

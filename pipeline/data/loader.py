@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.data.batch import Batch, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
 from pipeline.data.order import Order
-from pipeline.data.phases import Setting
 
 
 class Sequences(Protocol):
@@ -20,7 +19,10 @@ class Sequences(Protocol):
     def shards(self) -> Mapping[str, SourceShards]:
         """The shards of each source."""
 
-    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions, setting: Setting):
+    def fingerprint(self, source: str, num_shards: int) -> str:
+        """A sha256 over what the first so many shards of a source hold."""
+
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions) -> None:
         """Write some sequences of a shard, whose pieces are given, into the rows `which`."""
 
 
@@ -56,15 +58,15 @@ class Loader:
         setting = self._order.phase(step).setting
         number = self._share.num_micro_batches(setting.global_batch) * self._share.micro_size
         parts = self._order.parts(step)
-        apart = setting.keeps_apart or any(part.at.earlier for part in parts)
-        rows = Rows(number, setting.sequence_length, self._pad_id, apart)
+        has_pieces = any(part.at.earlier for part in parts)
+        rows = Rows(number, setting.sequence_length, self._pad_id, has_pieces, setting.keeps_apart)
         is_empty = np.ones(number, dtype=bool)
         for part in parts:
             mine, which = self._share.rows(part.places)
             is_empty[which] = False
             if len(mine):
                 pieces = self._order.cuts.pieces(part.at)
-                self._source.fill(rows, which, part.at, pieces, part.sequences[mine], setting)
+                self._source.fill(rows, which, part.at, pieces, part.sequences[mine])
         rows.clear(is_empty)
         return Batch(step, rows.micro_batches(self._share.micro_size))
 

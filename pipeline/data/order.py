@@ -70,15 +70,15 @@ class Order:
 
     def next_phase(self, change: Change) -> Phase:
         """The phase that begins with a change behind the last known one; nothing is lost or repeated but the skipped."""
-        last, was = self._known[-1], self._known[-1].setting
-        samples = (change.step + change.skipped_steps - last.first_step) * was.global_batch
-        first_sample, skipped = last.first_sample + samples, change.skipped_steps * was.global_batch
-        if change.setting == was:
-            offset = last.offset + samples
-            return replace(last, first_step=change.step, first_sample=first_sample, offset=offset, skipped_samples=skipped)
+        last, was, skipped = self._known[-1], self._known[-1].setting, change.skipped_steps
+        samples = (change.step + skipped - last.first_step) * was.global_batch
+        first_sample = last.first_sample + samples
+        if change.setting is None or change.setting == was:
+            return replace(last, first_step=change.step, first_sample=first_sample, offset=last.offset + samples,
+                           skipped_steps=skipped)  # fmt: skip
         cursors = dict(last.cursors) | self._cursors(last, samples)
         moved = [(name, _moved(cursor, was, change.setting, name)) for name, cursor in sorted(cursors.items())]
-        return Phase(change.step, first_sample, change.setting, tuple(moved), skipped_samples=skipped)
+        return Phase(change.step, first_sample, change.setting, tuple(moved), skipped_steps=skipped)
 
     def parts(self, step: int) -> list[Part]:
         """The samples of a step's global batch, shard by shard."""

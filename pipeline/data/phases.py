@@ -76,8 +76,8 @@ class Change:
 
     step: int
     """The first step that it concerns, from 0."""
-    setting: Setting
-    """What holds from then on."""
+    setting: Setting | None = None
+    """What holds from then on; None: what held before."""
     skipped_steps: int = 0
     """Steps' worth of samples that are passed over."""
 
@@ -96,8 +96,8 @@ class Phase:
     """Where each source stood when its mixture began; those that are not named, at their beginning."""
     offset: int = 0
     """Samples of its mixture that lie before its first one: after a skip, the mixture before goes on."""
-    skipped_samples: int = 0
-    """So many samples right before its first one were passed over."""
+    skipped_steps: int = 0
+    """Steps' worth of samples right before its first one that were passed over."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""

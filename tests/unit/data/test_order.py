@@ -138,9 +138,10 @@ def test_a_run_goes_on_from_the_phase_table_of_any_step(run: Run, data: st.DataO
 def test_a_skip_passes_over_just_the_samples_of_its_steps(run: Run, after: int, skipped: int, later: int) -> None:
     shards, seed, first, changes = run
     last = changes[-1] if changes else Change(0, first)
+    assert last.setting is not None
     at = last.step + after
     plain = order_of(run)
-    skip = Change(at, last.setting, skipped)
+    skip = Change(at, skipped_steps=skipped)
     skipping = order_of((shards, seed, first, [*changes, skip]))
     for step in range(at + 4):
         assert skipping.batch(step) == plain.batch(step + skipped if step >= at else step)
@@ -187,7 +188,9 @@ def test_golden_values() -> None:
     first = setting_of(shards, [3, 1], 64, 6, "concat")
     longer = setting_of(shards, [1, 1], 100, 5, "best_fit")
     order = Order(Cuts(shards, 7), 7, [Phase(0, 0, first)], [Change(4, longer), Change(9, longer, 3)])
-    found = [(s.at.source[0], s.at.epoch, s.at.shard, s.sequence) for step in (0, 3, 4, 8, 9) for s in order.batch(step)]
+    found = [
+        (s.at.source[0], s.at.epoch, s.at.shard, s.sequence) for step in (0, 3, 4, 8, 9) for s in order.batch(step)
+    ]
     assert found == GOLDEN
 
 

@@ -1,0 +1,24 @@
+"""Stretches [start, stop) of a stream, many at a time."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Places = NDArray[np.int64]
+
+
+def split_at(starts: Places, stops: Places, places: Places) -> tuple[Places, Places, Places]:
+    """Stretches, none of them empty, cut at some rising places: starts and stops, and which stretch each is part of."""
+    low, high = np.searchsorted(places, starts, side="right"), np.searchsorted(places, stops, side="left")
+    counts = np.maximum(0, high - low)
+    inside = places[ranges(low, counts)]
+    which = np.repeat(np.arange(len(starts)), counts)
+    return (
+        np.insert(starts, which + 1, inside),
+        np.insert(stops, which, inside),
+        np.repeat(np.arange(len(starts)), counts + 1),
+    )
+
+
+def ranges(firsts: Places, counts: Places) -> Places:
+    """[first, first + count) of each pair, one after the other."""
+    return np.repeat(firsts - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
