@@ -14,6 +14,7 @@ from pipeline.runtime.seeds import derive_seed
 
 _ROUNDS = 8
 _MIN_HALF_BITS = 4  # smaller networks shuffle badly; cycle-walking makes up for the larger domain
+_MAX_TABLE_HALF_BITS = 6
 _MAX_TABLE_SIZE = 1 << 18  # up to so many values the images of all are kept: a look-up costs less than the network
 
 
@@ -43,10 +44,16 @@ class Permutation:
         return self._walk(np.arange(self.size, dtype=np.uint64))
 
     def _walk(self, index: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        image = self._network(index)
+        step = self._images.__getitem__ if self._half_bits <= _MAX_TABLE_HALF_BITS else self._network
+        image = step(index)
         while (outside := np.flatnonzero(image >= self.size)).size:
-            image[outside] = self._network(image[outside])
+            image[outside] = step(image[outside])
         return image
+
+    @cached_property
+    def _images(self) -> NDArray[np.uint64]:
+        """Of the network's whole domain: small permutations walk far in it, step by step."""
+        return self._network(np.arange(1 << (2 * self._half_bits), dtype=np.uint64))
 
     def _network(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
         bits = np.uint64(self._half_bits)
