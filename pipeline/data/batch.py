@@ -12,6 +12,16 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
+class Sequence:
+    """One sequence: at each position the token read and the token to predict."""
+
+    inputs: NDArray[np.int64]
+    """Shape (L,)."""
+    labels: NDArray[np.int64]
+    """Shape (L,): the next token, or -100 where nothing is to be predicted."""
+
+
+@dataclass(frozen=True)
 class MicroBatch:
     """The sequences of one forward pass on one rank."""
 
@@ -62,8 +72,27 @@ class Rows:
         if self.positions is not None:
             self.positions[which] = np.arange(self.inputs.shape[1])
 
+    def put(self, row: int, sequence: Sequence) -> None:
+        """Write one sequence from the beginning of a cleared row on."""
+        self.inputs[row, : len(sequence.inputs)] = sequence.inputs
+        self.labels[row, : len(sequence.labels)] = sequence.labels
+
     def micro_batches(self, size: int) -> tuple[MicroBatch, ...]:
         """So many rows each."""
-        tensors = [torch.from_numpy(array).split(size) for array in (self.inputs, self.labels)]
-        positions = [None] * len(tensors[0]) if self.positions is None else torch.from_numpy(self.positions).split(size)
-        return tuple(MicroBatch(*three) for three in zip(*tensors, positions, strict=True))
+        return tuple(
+            MicroBatch(
+                torch.from_numpy(self.inputs[first : first + size]),
+                torch.from_numpy(self.labels[first : first + size]),
+                None if self.positions is None else torch.from_numpy(self.positions[first : first + size]),
+            )
+            for first in range(0, len(self.inputs), size)
+        )
+
+
+def stack(sequences: list[Sequence], size: int, length: int, pad_id: int) -> MicroBatch:
+    """A micro batch of `size` sequences of `length`, filled up with sequences that weigh nothing."""
+    rows = Rows(size, length, pad_id)
+    rows.clear(np.arange(size))
+    for row, sequence in enumerate(sequences):
+        rows.put(row, sequence)
+    return rows.micro_batches(size)[0]

@@ -1,4 +1,4 @@
-"""Best-fit-decreasing bin packing: documents into sequences without cutting them (Ding et al. 2024, arXiv:2404.10830)."""
+"""Best-fit-decreasing bin packing: documents into sequences without cutting them (Ding et al. 2024, 2404.10830)."""
 
 import numpy as np
 from numpy.typing import NDArray

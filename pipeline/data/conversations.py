@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.batch import IGNORED, Rows
+from pipeline.data.batch import IGNORED, Rows, Sequence
 from pipeline.data.chat import ROLES, Message, render
 from pipeline.data.cuts import Pieces, Positions, ShardCut
 from pipeline.errors import CorpusError
@@ -69,8 +69,7 @@ class Conversations:
         """Write some conversations into the rows `which`."""
         rows.clear(which)
         for row, sequence in zip(which.tolist(), sequences.tolist(), strict=True):
-            inputs, labels = self._sequences[sequence]
-            rows.inputs[row, : len(inputs)], rows.labels[row, : len(labels)] = inputs, labels
+            rows.put(row, self._sequences[sequence])
 
 
 def _read(path: Path) -> bytes:
@@ -103,7 +102,6 @@ def _text(content: Any) -> str:
     return content
 
 
-def _sequence(ids: list[int], learned: list[bool]) -> tuple[Positions, Positions]:
-    """What is read, and what is to be predicted."""
+def _sequence(ids: list[int], learned: list[bool]) -> Sequence:
     tokens = np.array(ids, dtype=np.int64)
-    return tokens[:-1], np.where(learned[1:], tokens[1:], IGNORED)
+    return Sequence(tokens[:-1], np.where(learned[1:], tokens[1:], IGNORED))

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
-from pipeline.corpus.reader import ShardReader
+from pipeline.corpus.reader import DocumentSpan, ShardReader
 from pipeline.corpus.stretches import split_at
 from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut
@@ -25,6 +25,7 @@ class CorpusSource:
         self.entries = corpus.manifest.shards(split, source)
         self.reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
         self.document_ends = lru_cache(maxsize=_OPEN_SHARDS)(self._document_ends)
+        self.spans = lru_cache(maxsize=8)(self._spans)
 
     @cached_property
     def num_positions(self) -> Positions:
@@ -34,8 +35,11 @@ class CorpusSource:
     def _open(self, shard: int) -> ShardReader:
         return self.corpus.open_shard(self.split, self.source, shard)
 
+    def _spans(self, shard: int) -> list[DocumentSpan]:
+        return list(self.reader(shard).documents())
+
     def _document_ends(self, shard: int) -> Positions:
-        return self.reader(shard).document_ends()
+        return np.asarray(self.reader(shard).document_ends(), dtype=np.int64)
 
 
 class Corpora:

@@ -76,8 +76,9 @@ class Pieces:
 class SourceShards(Protocol):
     """The shards of one source."""
 
-    num_positions: Positions
-    """Positions of each shard."""
+    @property
+    def num_positions(self) -> Positions:
+        """Positions of each shard."""
 
     def document_ends(self, shard: int) -> Positions:
         """Where each document of a shard ends in its stream of tokens, exclusive, in order."""

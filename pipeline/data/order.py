@@ -69,7 +69,7 @@ class Order:
         return self.phases(step)[-1]
 
     def next_phase(self, change: Change) -> Phase:
-        """The phase that begins with a change behind the last known one; nothing is lost or repeated but the skipped."""
+        """The phase that a change begins, behind the last known one. But for what is skipped, nothing is lost."""
         last, was, skipped = self._known[-1], self._known[-1].setting, change.skipped_steps
         samples = (change.step + skipped - last.first_step) * was.global_batch
         first_sample = last.first_sample + samples

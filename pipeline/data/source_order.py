@@ -67,7 +67,7 @@ class SourceOrder:
             first, number = first + stretch, number - stretch
 
     def shard_cut(self, epoch: int, place: int) -> ShardCut:
-        """The shard at a place of an epoch's order, and how it is cut: where the cursor stands, on top of other cuts."""
+        """The shard at a place of an epoch's order, and how it is cut: at the cursor, on top of other cuts."""
         is_open = (epoch, place) == (self._cursor.epoch, self._cursor.place)
         earlier = self._cursor.earlier if is_open else ()
         return ShardCut(self.name, epoch, int(self.shards(epoch)[place]), self._cut, earlier)
@@ -126,7 +126,7 @@ class SourceOrder:
         return epoch + 1 + more, place
 
     def epochs(self, index: int) -> float:
-        """How many epochs are used up once `index` sequences are: whole ones, and the share of positions of the last."""
+        """Epochs used up once `index` sequences are: whole ones, and the share of positions of the last."""
         spot = self._spot(index)
         positions = self._cuts.sources[self.name].num_positions[self.shards(spot.epoch)]
         at = self.shard_cut(spot.epoch, spot.place)

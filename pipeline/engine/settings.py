@@ -9,7 +9,7 @@ from pipeline.data.loader import Share
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
     """What `deepspeed.initialize` is given."""
-    accumulation = Share(0, world_size, config.batch.micro_size, config.batch.global_size).num_micro_batches
+    accumulation = Share(0, world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
     settings: dict[str, Any] = {
         "train_batch_size": config.batch.micro_size * accumulation * world_size,
         "train_micro_batch_size_per_gpu": config.batch.micro_size,

@@ -14,6 +14,7 @@ from pipeline.config.evaluate import BelowUnigram, Check, CorpusSet, EvaluateCon
 from pipeline.corpus.corpus import Corpus
 from pipeline.data.batch import MicroBatch
 from pipeline.data.conversations import Conversations
+from pipeline.data.cuts import Cut
 from pipeline.data.validation import batches, corpus_batches
 from pipeline.errors import ConfigError, CorpusError, EvaluationError, TokenizerError
 from pipeline.evaluation.baselines import gzip_bits_per_byte, token_counts, unigram
@@ -153,7 +154,8 @@ def set_batches(one: EvaluationSet, trained: TrainedModel, config: EvaluateConfi
             conversations.num_too_long,
             one.sequence_length,
         )
-    return batches(conversations, config.micro_size, config.max_sequences)
+    cut = Cut(one.sequence_length, "whole")
+    return batches(conversations, cut, config.micro_size, config.max_sequences)
 
 
 def make_figures(model: str, set_name: str, step: int, total: Measurement) -> Figures:

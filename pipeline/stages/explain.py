@@ -1,20 +1,21 @@
 """Which documents a step is made of: computed from the phase table, without logs."""
 
-from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.config.run import RunConfig
-from pipeline.corpus.reader import DocumentSpan
 from pipeline.data.conversations import Conversations
+from pipeline.data.corpora import Corpora
+from pipeline.data.cuts import Cuts
 from pipeline.data.order import Order, Sample
 from pipeline.data.phases import Phase
-from pipeline.data.windows import Windows
 from pipeline.engine.checkpoint.commit import newest_commit
 from pipeline.errors import RunError
-from pipeline.stages.ingredients import first_phase, open_data
+from pipeline.stages.data_plan import continued, planned
+from pipeline.stages.ingredients import open_data
 from pipeline.stages.run_folder import read_run
 
 
@@ -26,7 +27,8 @@ def explain(run: str | Path, step: int) -> None:
     documents_column = Column("Documents", overflow="fold")
     table = Table("Sample", "Source", "Epoch", "Shard", "Sequence", documents_column, title=f"{run}, step {step}")
     for sample, documents in step_documents(config, Path(run), step):
-        table.add_row(str(sample.number), sample.source, str(sample.epoch), str(sample.shard), str(sample.sequence),
+        at = sample.at
+        table.add_row(str(sample.number), at.source, str(at.epoch), str(at.shard), str(sample.sequence),
                       ", ".join(documents))  # fmt: skip
     Console().print(table)
 
@@ -34,22 +36,32 @@ def explain(run: str | Path, step: int) -> None:
 def step_documents(config: RunConfig, run: Path, step: int) -> list[tuple[Sample, list[str]]]:
     """The samples of a step with the documents each reads, by origin and position; of a conversation file and line."""
     source = open_data(config).source
-    samples = Order(source.shapes, config.seed, _phases(run, first_phase(config, source))).batch(step - 1)
+    order = run_order(config, run, source)
+    samples = order.batch(step - 1)
     if isinstance(source, Conversations):
         return [(sample, [source.places[sample.sequence]]) for sample in samples]
-    assert isinstance(source, Windows)
-    spans = lru_cache(maxsize=8)(lambda name, shard: list(source.shard(name, shard).documents()))
-    length = source.sequence_length
-    return [(sample, _overlapping(spans(sample.source, sample.shard), sample, length)) for sample in samples]
+    assert isinstance(source, Corpora)
+    return [(sample, _documents(source, order.cuts, sample)) for sample in samples]
 
 
-def _overlapping(spans: list[DocumentSpan], sample: Sample, length: int) -> list[str]:
-    start = sample.sequence * length
-    read = [span.record for span in spans if span.start < start + length and span.stop > start]
+def _documents(source: Corpora, cuts: Cuts, sample: Sample) -> list[str]:
+    starts, stops, _ = cuts.pieces(sample.at).of(np.array([sample.sequence]))
+    spans = source.shards[sample.at.source].spans(sample.at.shard)
+    read = [
+        span.record
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        for span in spans
+        if span.start < stop and span.stop > start
+    ]
     return [f"{record.origin}#{record.position}" for record in read]
 
 
-def _phases(run: Path, first: Phase) -> tuple[Phase, ...]:
-    """The phase table of the newest checkpoint that has a good commit; of a run without one, its first phase."""
+def run_order(config: RunConfig, run: Path, source: Corpora | Conversations) -> Order:
+    """The order of a run: by the phase table of its newest good checkpoint, or from the beginning."""
+    cuts = Cuts(source.shards, config.seed)
     commit = newest_commit(run / "checkpoints")
-    return tuple(Phase.from_json(values) for values in commit.state["phases"]) if commit else (first,)
+    if commit is None:
+        first, changes = planned(config, source)
+        return Order(cuts, config.seed, [first], changes)
+    table = [Phase.from_json(values) for values in commit.state["phases"]]
+    return Order(cuts, config.seed, table, continued(config, source, table, commit.step))

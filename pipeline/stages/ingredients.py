@@ -10,17 +10,17 @@ from pipeline.config.model import CheckpointModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
 from pipeline.data.conversations import Conversations
-from pipeline.data.loader import SequenceSource
-from pipeline.data.mixture import integer_weights
-from pipeline.data.phases import Phase, PhaseSource
-from pipeline.data.validation import validation_windows
-from pipeline.data.windows import Windows
+from pipeline.data.corpora import Corpora
+from pipeline.data.cuts import Cut, Cuts, Packing
+from pipeline.data.loader import Sequences
+from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import add_lora
 from pipeline.models.build import fresh_model, transformers_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
+from pipeline.stages.data_plan import source_names
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import Base, load_base
 from pipeline.tokenizer.base import Tokenizer
@@ -34,8 +34,10 @@ class TrainingData:
     """Tokenizer, training sequences and held-out sequences."""
 
     tokenizer: Tokenizer
-    source: SequenceSource
-    held_out: SequenceSource | None
+    source: Sequences
+    held_out: Sequences | None
+    held_out_cut: Cut
+    """How held-out data become sequences."""
 
 
 def open_data(config: RunConfig) -> TrainingData:
@@ -44,16 +46,18 @@ def open_data(config: RunConfig) -> TrainingData:
     data = config.data
     if isinstance(data, CorpusData):
         corpora = _corpora(data, tokenizer)
-        source: SequenceSource = Windows(corpora, "train", data.sequence_length)
-        held_out: SequenceSource | None = _held_out_windows(corpora, data.sequence_length)
+        source: Sequences = Corpora(corpora, "train")
+        held_out: Sequences | None = _held_out(corpora)
+        packing: Packing = "concat"
     else:
         source = Conversations(data.train, tokenizer, data.sequence_length)
         held_out = Conversations(data.validation, tokenizer, data.sequence_length)
+        packing = "whole"
         if source.num_too_long:
             _log.info("%s: %d conversations are longer than %d tokens and left out",
                       data.train, source.num_too_long, data.sequence_length)  # fmt: skip
-    _check_enough(source, config)
-    return TrainingData(tokenizer, source, held_out)
+    _check_enough(source, config, packing)
+    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing))
 
 
 def _tokenizer_folder(config: RunConfig) -> Path:
@@ -73,52 +77,35 @@ def _tokenizer_folder(config: RunConfig) -> Path:
 
 def _corpora(data: CorpusData, tokenizer: Tokenizer) -> dict[str, tuple[Corpus, str]]:
     corpora = {}
-    for entry in data.sources:
-        corpus = Corpus(Path(entry.corpus))
-        name = entry.source if entry.source not in corpora else f"{entry.source}#{len(corpora)}"
-        corpora[name] = (corpus, entry.source)
+    for (folder, source), name in source_names(data).items():
+        corpus = Corpus(Path(folder))
+        corpora[name] = (corpus, source)
         if corpus.manifest.tokenizer.fingerprint != tokenizer.fingerprint():
             raise TokenizerError(
-                f"data.sources: corpus {entry.corpus} was prepared with another tokenizer"
+                f"data.sources: corpus {folder} was prepared with another tokenizer"
                 f" ({corpus.manifest.tokenizer.fingerprint[:12]}) than the model's ({tokenizer.fingerprint()[:12]});"
                 " prepare it with tokenizer.type given and the model's tokenizer"
             )
     return corpora
 
 
-def _held_out_windows(corpora: dict[str, tuple[Corpus, str]], sequence_length: int) -> Windows | None:
+def _held_out(corpora: dict[str, tuple[Corpus, str]]) -> Corpora | None:
     distinct = list({corpus.folder: corpus for corpus, _ in corpora.values()}.values())
     with_split = [corpus for corpus in distinct if corpus.manifest.tokens("validation")]
     if not with_split:
         _log.warning("no corpus has a validation split; the run is not evaluated while it trains")
         return None
-    return validation_windows(with_split, sequence_length)
+    return held_out_corpora(with_split)
 
 
-def _check_enough(source: SequenceSource, config: RunConfig) -> None:
-    available = sum(sum(sizes) for sizes in source.shapes.values())
+def _check_enough(source: Sequences, config: RunConfig, packing: Packing) -> None:
+    cuts, cut = Cuts(source.shards, config.seed), Cut(config.data.sequence_length, packing)
+    available = sum(int(sizes.sum()) for name in source.shards if (sizes := cuts.sizes(name, cut)) is not None)
     if available < config.batch.global_size:
         raise CorpusError(
             f"data has {available} sequences of {config.data.sequence_length} tokens and batch.global_size is"
             f" {config.batch.global_size}; lower batch.global_size or data.sequence_length, or prepare more text"
         )
-
-
-def first_phase(config: RunConfig, source: SequenceSource) -> Phase:
-    """The phase that a new run begins with."""
-    names = list(source.shapes)
-    weights = [entry.weight for entry in config.data.sources] if isinstance(config.data, CorpusData) else [1.0]
-    return Phase(
-        first_step=0,
-        first_sample=0,
-        sources=tuple(
-            PhaseSource(name, source.fingerprints[name], weight)
-            for name, weight in zip(names, integer_weights(weights), strict=True)
-        ),
-        sequence_length=config.data.sequence_length,
-        global_batch=config.batch.global_size,
-        packing="concat" if isinstance(config.data, CorpusData) else "conversation",
-    )
 
 
 @dataclass(frozen=True)

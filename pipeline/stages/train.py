@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.config.run import RunConfig
+from pipeline.data.cuts import Cuts
 from pipeline.data.loader import Loader, Share
 from pipeline.data.order import Order
 from pipeline.data.phases import Phase
@@ -30,7 +31,8 @@ from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger, set_up_logging
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
-from pipeline.stages.ingredients import Ingredients, TrainingData, build, first_phase, open_data
+from pipeline.stages.data_plan import continued, planned
+from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_data
 from pipeline.stages.run_folder import environment, make_run_folder, open_run
 from pipeline.stages.seal import STATE_KEY, require_seal, seal
 from pipeline.train.hooks.checkpoints import CheckpointHook
@@ -102,7 +104,7 @@ class _Session:
         self._folder = Path(config.output)
         self._journal = Journal(self._folder)
         self._first_step = commit.step if commit else 0
-        self._phases = self._phase_table()
+        self._order = self._make_order()
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
         started_from = commit.state["base"] if commit else None
@@ -119,19 +121,15 @@ class _Session:
         self._seal = group.main_decides(lambda: self._sealed(ingredients))
         self._engine = self._start_engine(ingredients)
 
-    def _phase_table(self) -> tuple[Phase, ...]:
-        """The committed phases, if the data still are what they were; else the first one."""
-        first = first_phase(self._config, self._data.source)
+    def _make_order(self) -> Order:
+        """By the committed phase table, if the config and the data still are what they were; else from the first."""
+        config, source = self._config, self._data.source
+        cuts = Cuts(source.shards, config.seed)
         if self._commit is None:
-            return (first,)
-        phases = tuple(Phase.from_json(values) for values in self._commit.state["phases"])
-        for was, now in zip(phases[-1].sources, first.sources, strict=True):
-            if was.fingerprint != now.fingerprint:
-                raise CheckpointError(
-                    f"data of source {now.name!r} changed since step {self._commit.step};"
-                    " restore it, or choose another output and start from the weights"
-                )
-        return phases
+            first, changes = planned(config, source)
+            return Order(cuts, config.seed, [first], changes)
+        table = [Phase.from_json(values) for values in self._commit.state["phases"]]
+        return Order(cuts, config.seed, table, continued(config, source, table, self._commit.step))
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:
         """The run's seal, made at its first start, after the last of what it covers is written."""
@@ -202,15 +200,14 @@ class _Session:
             _log.info("%s at step %d of %d", event, self._first_step, self._config.num_steps)
 
     def _batches(self) -> Any:
-        order = Order(self._data.source.shapes, self._config.seed, self._phases)
-        self._warn_of_epochs(order)
-        ranks, batch = self._group.ranks, self._config.batch
-        share = Share(ranks.rank, ranks.world_size, batch.micro_size, batch.global_size)
-        loader = Loader(self._data.source, order, share, self._data.tokenizer.pad_id)
+        self._warn_of_epochs()
+        ranks = self._group.ranks
+        share = Share(ranks.rank, ranks.world_size, self._config.batch.micro_size)
+        loader = Loader(self._data.source, self._order, share, self._data.tokenizer.pad_id)
         return loader.batches(self._first_step, self._config.num_steps)
 
-    def _warn_of_epochs(self, order: Order) -> None:
-        for source, epochs in order.epochs(self._config.num_steps).items():
+    def _warn_of_epochs(self) -> None:
+        for source, epochs in self._order.epochs(self._config.num_steps).items():
             if epochs > 1 and self._group.ranks.is_main:
                 _log.warning("source %s will be seen %.1f times", source, epochs)
 
@@ -232,7 +229,9 @@ class _Session:
             return []
         settings, ranks = self._config.evaluation, self._group.ranks
         micro_size = self._config.batch.micro_size
-        held_out = list(batches(self._data.held_out, micro_size, settings.max_sequences, ranks.rank, ranks.world_size))
+        data = self._data
+        held_out = list(batches(data.held_out, data.held_out_cut, micro_size, settings.max_sequences, ranks.rank,
+                                ranks.world_size))  # fmt: skip
         byte_lengths = torch.as_tensor(self._data.tokenizer.byte_lengths())
         return [EvaluationHook(self._engine, tracker, held_out, byte_lengths, settings.every_steps)]
 
@@ -240,7 +239,7 @@ class _Session:
         """What a checkpoint holds besides tensors. Raises DivergenceError, so that broken weights are never saved."""
         return {
             "totals": asdict(metrics.totals()),
-            "phases": [phase.to_json() for phase in self._phases],
+            "phases": [phase.to_json() for phase in self._order.phases(step - 1)],
             "tokenizer": self._data.tokenizer.fingerprint(),
             "base": self._base_state,
             STATE_KEY: self._seal,

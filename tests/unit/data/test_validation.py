@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,42 +6,50 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.data import batch
-from pipeline.data.batch import IGNORED, MicroBatch
-from pipeline.data.validation import batches, corpus_batches, validation_windows
+from pipeline.data.batch import IGNORED, MicroBatch, Rows
+from pipeline.data.cuts import Cut, Pieces, Positions, ShardCut
+from pipeline.data.validation import batches, corpus_batches, held_out_corpora
 from pipeline.errors import CorpusError
 from tests.unit.corpus.build import write_corpus
 
-SHAPES = st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=4), max_size=3)
+SIZES = st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 9), max_size=4), max_size=3)
+
+
+class Shards:
+    def __init__(self, sizes: list[int]) -> None:
+        self.num_positions = np.array(sizes, dtype=np.int64)
+
+    def document_ends(self, shard: int) -> Positions:
+        raise AssertionError("not asked for")
 
 
 class Numbered:
-    """Sequences of one token that is their number."""
+    """Sequences of one position, which is their number."""
 
-    sequence_length = 2
-
-    def __init__(self, shapes: dict[str, list[int]]) -> None:
-        self.shapes: dict[str, Sequence[int]] = dict(shapes)
-        self.fingerprints = dict.fromkeys(shapes, "0" * 64)
-        places = [(name, i, n) for name, sizes in shapes.items() for i, size in enumerate(sizes) for n in range(size)]
+    def __init__(self, sizes: dict[str, list[int]]) -> None:
+        self.shards = {name: Shards(one) for name, one in sizes.items()}
+        places = [(name, i, n) for name, one in sizes.items() for i, size in enumerate(one) for n in range(size)]
         self.numbers = {place: number for number, place in enumerate(places)}
 
-    def fetch(self, name: str, shard: int, sequence: int) -> batch.Sequence:
-        """One token."""
-        token = np.array([self.numbers[name, shard, sequence]])
-        return batch.Sequence(token, token)
+    def fingerprint(self, source: str, num_shards: int) -> str:
+        return ""
+
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions) -> None:
+        rows.clear(which)
+        for row, sequence in zip(which.tolist(), sequences.tolist(), strict=True):
+            rows.labels[row, 0] = self.numbers[at.source, at.shard, sequence]
 
 
 def seen(found: list[MicroBatch]) -> list[int]:
     return [label for one in found for label in one.labels.flatten().tolist() if label != IGNORED]
 
 
-@given(SHAPES, st.integers(1, 9), st.integers(1, 9), st.none() | st.integers(1, 60))
+@given(SIZES, st.integers(1, 9), st.integers(1, 9), st.none() | st.integers(1, 60))
 def test_ranks_cover_each_sequence_once(
-    shapes: dict[str, list[int]], micro_size: int, world_size: int, limit: int | None
+    sizes: dict[str, list[int]], micro_size: int, world_size: int, limit: int | None
 ) -> None:
-    source = Numbered(shapes)
-    ranks = [list(batches(source, micro_size, limit, rank, world_size)) for rank in range(world_size)]
+    source, cut = Numbered(sizes), Cut(2, "whole")
+    ranks = [list(batches(source, cut, micro_size, limit, rank, world_size)) for rank in range(world_size)]
     assert len({len(found) for found in ranks}) == 1
     assert all(one.input_ids.shape == (micro_size, 2) for found in ranks for one in found)
     covered = sorted(label for found in ranks for label in seen(found))
@@ -52,7 +59,7 @@ def test_ranks_cover_each_sequence_once(
     else:
         assert len(covered) == len(set(covered)) == limit
         assert max(np.diff([*covered, total + covered[0]])) <= -(-total // limit)  # spread evenly
-    assert seen(list(batches(source, 1, limit))) == covered
+    assert seen(list(batches(source, cut, 1, limit))) == covered
 
 
 @pytest.fixture
@@ -69,8 +76,7 @@ def test_every_target_of_a_corpus_is_scored_once(corpus: Corpus, length: int, mi
 
 
 def test_several_corpora_are_read_one_after_another(corpus: Corpus, tmp_path: Path) -> None:
-    windows = validation_windows([corpus, corpus], 5)
-    assert list(windows.shapes) == ["0/code", "0/web", "1/code", "1/web"]
+    assert list(held_out_corpora([corpus, corpus]).shards) == ["0/code", "0/web", "1/code", "1/web"]
 
 
 def test_a_corpus_without_a_validation_split_is_refused(tmp_path: Path) -> None:
