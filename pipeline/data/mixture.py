@@ -6,6 +6,7 @@ counts never fall as n grows, so each source's count never falls either, and tog
 differs from its exact share by less than the depth of the tree.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -70,6 +71,17 @@ class Mixture:
             indices.append(block_indices[offset : offset + taken])
             first, number = first + taken, number - taken
         return np.concatenate(sources), np.concatenate(indices)
+
+    def sample(self, source: int, index: int) -> int:
+        """Which sample is a source's `index`-th: the inverse of `assign`. The source's weight is above 0."""
+
+        def behind(block: int) -> int:
+            return counts(self.weights, (block + 1) * BLOCK_SAMPLES)[source]
+
+        most = (index + 1 + len(self.weights)) * sum(self.weights) // self.weights[source]
+        block = bisect_right(range(most // BLOCK_SAMPLES + 1), index, key=behind)
+        sources, indices = self._assign_block(block)
+        return block * BLOCK_SAMPLES + int(np.flatnonzero((sources == source) & (indices == index))[0])
 
     def _assign_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if self._block is None or self._block[0] != block:

@@ -56,7 +56,7 @@ class Order:
         """
         self.cuts, self._seed = cuts, seed
         self._known, self._changes = list(phases), list(changes)
-        self._of = lru_cache(maxsize=4)(self._compute)
+        self.of = lru_cache(maxsize=4)(self._compute)  # of a phase: its mixture, and the order of each source
 
     def phases(self, step: int) -> tuple[Phase, ...]:
         """The phase table up to and with a step."""
@@ -83,7 +83,7 @@ class Order:
     def parts(self, step: int) -> list[Part]:
         """The samples of a step's global batch, shard by shard."""
         phase = self.phase(step)
-        mixture, orders = self._of(phase)
+        mixture, orders = self.of(phase)
         batch = phase.setting.global_batch
         sources, indices = mixture.assign(phase.offset + (step - phase.first_step) * batch, batch)
         parts = []
@@ -125,7 +125,7 @@ class Order:
 
     def _used(self, phase: Phase, samples: int) -> list[tuple[SourceOrder, int]]:
         """Each source's order, and how many of its sequences are used up after so many samples of a phase."""
-        mixture, orders = self._of(phase)
+        mixture, orders = self.of(phase)
         return list(zip(orders, mixture.counts(phase.offset + samples), strict=True))
 
     def _compute(self, phase: Phase) -> tuple[Mixture, list[SourceOrder]]:

@@ -39,6 +39,13 @@ class Permutation:
         """Images of some indices, uint64 of any shape, each below `size`."""
         return self._table[index] if self.size <= _MAX_TABLE_SIZE else self._walk(index)
 
+    def inverse(self, image: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Which indices have some images, each below `size`: the network run backwards, walked backwards."""
+        index = self._network_back(image)
+        while (outside := np.flatnonzero(index >= self.size)).size:
+            index[outside] = self._network_back(index[outside])
+        return index
+
     @cached_property
     def _table(self) -> NDArray[np.uint64]:
         return self._walk(np.arange(self.size, dtype=np.uint64))
@@ -61,6 +68,14 @@ class Permutation:
         left, right = value >> bits, value & mask
         for key in self._round_keys:
             left, right = right, left ^ (_mix(right + key) & mask)
+        return (left << bits) | right
+
+    def _network_back(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        bits = np.uint64(self._half_bits)
+        mask = np.uint64((1 << self._half_bits) - 1)
+        left, right = value >> bits, value & mask
+        for key in reversed(self._round_keys):
+            left, right = right ^ (_mix(left + key) & mask), left
         return (left << bits) | right
 
 

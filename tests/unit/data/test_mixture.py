@@ -54,6 +54,16 @@ def test_assignment_agrees_with_counts_in_any_partition(weights: tuple[int, ...]
         assert whole_indices[whole_sources == source].tolist() == list(range(early, late))
 
 
+@given(WEIGHTS, st.integers(0, 10**12), st.integers(1, 20))
+@settings(max_examples=60)
+def test_the_sample_of_a_source_is_found_back(weights: tuple[int, ...], first: int, number: int) -> None:
+    mixture = Mixture(weights, 3)
+    sources, indices = mixture.assign(first, number)
+    assert [mixture.sample(*pair) for pair in zip(sources.tolist(), indices.tolist(), strict=True)] == list(
+        range(first, first + number)
+    )
+
+
 @given(WEIGHTS, st.integers(0, 10**11))
 @settings(max_examples=60)
 def test_a_block_holds_exact_quotas(weights: tuple[int, ...], block: int) -> None:
