@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.data import InstructData
+from pipeline.config.data import InstructData, SourceWeight
 from pipeline.config.run import RunConfig
 from pipeline.models.build import num_parameters
 from pipeline.runtime.files import read_json_lines
@@ -60,7 +60,13 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
 def _data(config: RunConfig) -> str:
     if isinstance(config.data, InstructData):
         return f"conversations ({Path(config.data.train).name})"
-    return ", ".join(f"{source.source} (weight {source.weight:g})" for source in config.data.sources)
+    return ", ".join(f"{source.source} ({_share(source)})" for source in config.data.sources)
+
+
+def _share(source: SourceWeight) -> str:
+    if source.epochs is not None:
+        return f"{source.epochs:g} epochs"
+    return f"weight {1 if source.weight is None else source.weight:g}"
 
 
 def _evaluations(trained: TrainedModel) -> str:

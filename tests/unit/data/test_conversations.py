@@ -2,13 +2,16 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pipeline.data.batch import IGNORED
+from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.chat import ROLES, Message, jinja_template, render, render_prompt
 from pipeline.data.conversations import SOURCE, Conversations
+from pipeline.data.cuts import Cut, Cuts, ShardCut
 from pipeline.errors import CorpusError
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.convert import write_huggingface
@@ -26,6 +29,9 @@ CHAT = [
     Message(role="assistant", content="It returns a + b."),
 ]
 
+PAD = -1
+"""No token is that."""
+
 
 def write(path: Path, *chats: object) -> Path:
     path.write_text("".join(json.dumps({"id": "1", "messages": chat}, ensure_ascii=False) + "\n\n" for chat in chats))
@@ -38,15 +44,28 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTokenizer:
     return HuggingFaceTokenizer(write_byte_level(tmp_path_factory.mktemp("plain") / "tokenizer"))
 
 
+def fetched(conversations: Conversations, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs and labels of one conversation, without what its row is filled up with."""
+    cut = Cut(conversations.sequence_length, "whole")
+    at = ShardCut(SOURCE, 0, 0, cut)
+    rows = Rows(1, conversations.sequence_length, pad_id=PAD)
+    pieces = Cuts(conversations.shards, seed=0).pieces(at)
+    conversations.fill(rows, np.array([0]), at, pieces, np.array([number]))
+    used = int((rows.inputs[0] != PAD).sum())
+    assert (rows.inputs[0, used:] == PAD).all()
+    assert (rows.labels[0, used:] == IGNORED).all()
+    return rows.inputs[0, :used], rows.labels[0, :used]
+
+
 def test_prompts_are_masked_and_answers_with_their_end_are_learned(tmp_path: Path) -> None:
     tokenizer = trained()
     conversations = Conversations(write(tmp_path / "chats.jsonl", CHAT), tokenizer, 200)
-    one = conversations.fetch(SOURCE, 0, 0)
+    inputs, labels = fetched(conversations, 0)
     first, second = (tokenizer.encode(CHAT[number]["content"]) for number in (2, 4))
-    assert one.labels[one.labels != IGNORED].tolist() == [*first, 7, *second, 7, tokenizer.eos_id]
+    assert labels[labels != IGNORED].tolist() == [*first, 7, *second, 7, tokenizer.eos_id]
     ids, _ = render(CHAT, tokenizer)
-    assert [*one.inputs.tolist(), ids[-1]] == ids
-    for token, label, following in zip(one.inputs, one.labels, ids[1:], strict=True):
+    assert [*inputs.tolist(), ids[-1]] == ids
+    for token, label, following in zip(inputs, labels, ids[1:], strict=True):
         assert label in (IGNORED, following)
         assert token != tokenizer.eos_id
     assert tokenizer.decode(ids) == "".join(message["content"] for message in CHAT)
@@ -102,9 +121,10 @@ def test_what_is_too_long_is_left_out_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "chats.jsonl", CHAT[1:3], CHAT, CHAT[1:3])
     length = len(render(CHAT[1:3], trained())[0]) - 1
     conversations = Conversations(path, trained(), length)
-    assert (len(conversations), conversations.num_too_long, conversations.shapes) == (2, 1, {SOURCE: [2]})
-    assert len(conversations.fetch(SOURCE, 0, 1).inputs) == length
-    assert conversations.fingerprints == {SOURCE: hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert (len(conversations), conversations.num_too_long) == (2, 1)
+    assert conversations.shards[SOURCE].num_positions.tolist() == [2]
+    assert len(fetched(conversations, 1)[0]) == length
+    assert conversations.fingerprint(SOURCE, 1) == hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(CorpusError, match=rf"no conversation of at most {length - 1} tokens; raise data.sequence_len"):
         Conversations(path, trained(), length - 1)
 

@@ -194,4 +194,26 @@ def test_golden_values() -> None:
     assert found == GOLDEN
 
 
-GOLDEN: list[tuple[str, int, int, int]] = []
+def test_windows_come_in_the_order_of_version_1() -> None:
+    """What was trained before there were cuts goes on: these values are those of then."""
+    shards = {"web": Shards([[6], [4], [8]]), "code": Shards([[5]])}
+    order = Order(Cuts(shards, 17), 17, [Phase(0, 0, setting_of(shards, [3, 1], 1, 8, "concat"))])
+    found = [(s.at.source[0], s.at.epoch, s.at.shard, s.sequence) for step in (0, 3) for s in order.batch(step)]
+    assert found == WINDOWS_OF_VERSION_1
+
+
+# fmt: off
+WINDOWS_OF_VERSION_1 = [
+    ("w", 0, 0, 4), ("w", 0, 0, 2), ("w", 0, 0, 1), ("w", 0, 0, 0), ("c", 0, 0, 3), ("w", 0, 0, 3), ("w", 0, 2, 5),
+    ("c", 0, 0, 2), ("c", 1, 0, 0), ("w", 1, 0, 3), ("c", 2, 0, 1), ("w", 1, 0, 1), ("w", 1, 0, 0), ("w", 1, 1, 2),
+    ("c", 2, 0, 3), ("w", 1, 1, 1),
+]
+
+GOLDEN = [
+    ("w", 0, 1, 11), ("c", 0, 0, 16), ("w", 0, 1, 21), ("w", 0, 1, 15), ("c", 0, 0, 5), ("w", 0, 1, 1),
+    ("w", 0, 1, 22), ("c", 0, 0, 13), ("w", 0, 1, 19), ("w", 0, 1, 12), ("c", 0, 0, 17), ("w", 0, 1, 9),
+    ("c", 0, 0, 2), ("c", 0, 0, 16), ("c", 0, 0, 10), ("w", 0, 1, 3), ("c", 0, 0, 5),
+    ("c", 0, 0, 11), ("c", 0, 0, 15), ("w", 0, 1, 12), ("w", 0, 1, 1), ("c", 0, 0, 1),
+    ("w", 0, 0, 9), ("w", 0, 0, 4), ("c", 1, 0, 6), ("c", 1, 0, 0), ("w", 0, 0, 7),
+]
+# fmt: on

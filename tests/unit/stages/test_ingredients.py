@@ -20,7 +20,7 @@ def test_a_damaged_tokenizer_of_a_corpus_is_told_with_its_place_and_cure(tmp_pat
         "batch": {"global_size": 2, "micro_size": 1}, "duration": {"steps": 3},
         "optimizer": {"type": "adamw", "lr": 1e-3},
     }, "test")  # fmt: skip
-    assert len(open_data(config).source.shapes["small"]) == 1
+    assert len(open_data(config).source.shards["small"].num_positions) == 1
     model = corpus.tokenizer_folder / "tokenizer.model"
     for content in (model.read_bytes().replace(b"value", b"valve"), b"broken"):
         model.write_bytes(content)
