@@ -48,7 +48,13 @@ class Rows:
     """Sequences being filled in: R rows of L positions, of which each has to be cleared or filled."""
 
     def __init__(
-        self, number: int, length: int, pad_id: int, has_pieces: bool = False, keeps_apart: bool = False
+        self,
+        number: int,
+        length: int,
+        pad_id: int,
+        has_pieces: bool = False,
+        keeps_apart: bool = False,
+        pinned: bool = False,
     ) -> None:
         """Make room.
 
@@ -58,13 +64,17 @@ class Rows:
             pad_id: Token where there is no text.
             has_pieces: Whether sequences may hold several pieces, which must not see each other.
             keeps_apart: Whether documents in one piece must not see each other either.
+            pinned: Whether they lie in page-locked memory, from which a GPU copies while the CPU goes on.
         """
         self.pad_id, self.keeps_apart = pad_id, keeps_apart
-        self.inputs = np.empty((number, length), dtype=np.int64)
-        self.labels = np.empty((number, length), dtype=np.int64)
-        self.positions: NDArray[np.int64] | None = None
-        if has_pieces or keeps_apart:
-            self.positions = np.empty((number, length), dtype=np.int64)
+        # The tensors are kept, not made of the arrays again: torch must know whose memory a copy still reads.
+        self._tensors = [
+            torch.empty((number, length), dtype=torch.int64, pin_memory=pinned)
+            for _ in range(3 if has_pieces or keeps_apart else 2)
+        ]
+        self.inputs: NDArray[np.int64] = self._tensors[0].numpy()
+        self.labels: NDArray[np.int64] = self._tensors[1].numpy()
+        self.positions: NDArray[np.int64] | None = self._tensors[2].numpy() if len(self._tensors) > 2 else None
 
     def clear(self, which: NDArray[Any]) -> None:
         """Make rows weigh nothing; `which` are their numbers, or a mask."""
@@ -79,14 +89,13 @@ class Rows:
 
     def micro_batches(self, size: int) -> tuple[MicroBatch, ...]:
         """So many rows each."""
-        return tuple(
-            MicroBatch(
-                torch.from_numpy(self.inputs[first : first + size]),
-                torch.from_numpy(self.labels[first : first + size]),
-                None if self.positions is None else torch.from_numpy(self.positions[first : first + size]),
-            )
-            for first in range(0, len(self.inputs), size)
-        )
+        return tuple(self._micro_batch(slice(first, first + size)) for first in range(0, len(self.inputs), size))
+
+    def _micro_batch(self, rows: slice) -> MicroBatch:
+        inputs, labels, *positions = (tensor[rows] for tensor in self._tensors)
+        if self.positions is None or (self.positions[rows] == np.arange(self.positions.shape[1])).all():
+            return MicroBatch(inputs, labels)
+        return MicroBatch(inputs, labels, *positions)
 
 
 def stack(sequences: list[Sequence], size: int, length: int, pad_id: int) -> MicroBatch:

@@ -1,11 +1,14 @@
 """From the order of samples to one rank's batches, prepared in the background."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from pipeline.data.batch import Batch, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
@@ -58,8 +61,14 @@ class Loader:
         setting = self._order.phase(step).setting
         number = self._share.num_micro_batches(setting.global_batch) * self._share.micro_size
         parts = self._order.parts(step)
-        has_pieces = any(part.at.earlier for part in parts)
-        rows = Rows(number, setting.sequence_length, self._pad_id, has_pieces, setting.keeps_apart)
+        rows = Rows(
+            number,
+            setting.sequence_length,
+            self._pad_id,
+            has_pieces=any(part.at.earlier for part in parts),
+            keeps_apart=setting.keeps_apart,
+            pinned=torch.cuda.is_available(),
+        )
         is_empty = np.ones(number, dtype=bool)
         for part in parts:
             mine, which = self._share.rows(part.places)
@@ -70,12 +79,20 @@ class Loader:
         rows.clear(is_empty)
         return Batch(step, rows.micro_batches(self._share.micro_size))
 
-    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
-        """Batches of steps [first_step, last_step), each prepared while the one before is used."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as executor:
-            upcoming = executor.submit(self.batch, first_step) if first_step < last_step else None
-            for step in range(first_step, last_step):
-                assert upcoming is not None
-                ready = upcoming.result()
-                upcoming = executor.submit(self.batch, step + 1) if step + 1 < last_step else None
-                yield ready
+    def batches(self, first_step: int, last_step: int | None = None, depth: int = 2) -> Iterator[Batch]:
+        """Batches of steps [first_step, last_step), or without end; up to `depth` are prepared ahead.
+
+        An error comes out at the step that it belongs to. Whoever stops before the end closes the iterator, or drops
+        it: what is being prepared is finished, the rest is not begun, and no thread is left.
+        """
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+        upcoming: deque[Future[Batch]] = deque()
+        try:
+            for step in count(first_step) if last_step is None else range(first_step, last_step):
+                upcoming.append(executor.submit(self.batch, step))
+                if len(upcoming) > depth:
+                    yield upcoming.popleft().result()
+            while upcoming:
+                yield upcoming.popleft().result()
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)

@@ -10,13 +10,13 @@ import torch.distributed as dist
 import xxhash
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import IGNORED, Batch, MicroBatch
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
+from pipeline.models.blocks import compile_blocks
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -29,7 +29,7 @@ class StepOutcome:
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, a scalar."""
     digest: str
-    """xxh3 of the tensors this rank passed to forward, inputs and labels in order."""
+    """xxh3 of the tensors this rank passed to forward, in order: inputs, labels, positions where there are any."""
 
 
 class Engine:
@@ -71,7 +71,8 @@ class Engine:
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
         loss_sum = torch.zeros((), device=self.group.device)
         digest = xxhash.xxh3_128()
-        for micro_batch in batch.micro_batches:
+        for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
+            self._deepspeed.set_gradient_accumulation_boundary(left == 0)  # their number may change between steps
             loss = self._forward(micro_batch, digest)
             self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
             if self._config.engine.zero_stage == 0:
@@ -81,13 +82,13 @@ class Engine:
         return StepOutcome(loss_sum, num_tokens, digest.hexdigest())
 
     def _forward(self, micro_batch: MicroBatch, digest: xxhash.xxh3_128 | None = None) -> torch.Tensor:
+        parts = [micro_batch.input_ids, micro_batch.labels]
+        if micro_batch.position_ids is not None:
+            parts.append(micro_batch.position_ids)
         if digest is not None:
-            digest.update(micro_batch.input_ids.numpy().data)
-            digest.update(micro_batch.labels.numpy().data)
-        device = self.group.device
-        return self._deepspeed(
-            micro_batch.input_ids.to(device, non_blocking=True), micro_batch.labels.to(device, non_blocking=True)
-        )
+            for part in parts:
+                digest.update(part.numpy().data)
+        return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
         count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
@@ -152,6 +153,4 @@ def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
                 module.gradient_checkpointing_enable({"use_reentrant": False})
                 break
     if config.engine.compile:
-        for module in model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.compile(dynamic=False)
+        compile_blocks(model)

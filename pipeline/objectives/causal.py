@@ -5,6 +5,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pipeline.data.batch import IGNORED
+from pipeline.models.attention import packed_arguments
+from pipeline.models.blocks import MANY_FORMS
 
 
 class CausalLoss(nn.Module):
@@ -14,16 +16,23 @@ class CausalLoss(nn.Module):
         """Wrap a transformers or peft causal model."""
         super().__init__()
         self.model = model
-        self._sum = torch.compile(summed_loss, dynamic=False) if compile_loss else summed_loss
+        self._sum = summed_loss
+        if compile_loss:
+            self._sum = torch.compile(summed_loss, dynamic=False, recompile_limit=MANY_FORMS)
 
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Sum of the negative log-likelihoods in nats, a scalar in fp32.
 
         Args:
             input_ids: int64 of shape (B, L).
             labels: int64 of shape (B, L), already shifted; -100 is not scored.
+            position_ids: int64 of shape (B, L): place of each token in its piece, where a row holds several; a new
+                piece begins where they do not go on by one, and none sees another. None: every row is one piece.
         """
-        logits = self.model(input_ids=input_ids, use_cache=False).logits
+        packed = {} if position_ids is None else packed_arguments(position_ids, self.model.config._attn_implementation)
+        logits = self.model(input_ids=input_ids, use_cache=False, **packed).logits
         return self._sum(logits, labels)
 
 

@@ -9,7 +9,6 @@ import torch
 from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
-from pipeline.data.loader import Share
 from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
 from pipeline.engine.checkpoint.saving import save_checkpoint
 from pipeline.engine.engine import Engine
@@ -49,9 +48,13 @@ def global_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rank_batch(step: int, rank: int, world_size: int) -> Batch:
-    inputs, labels = global_batch(step)
-    slices = Share(rank, world_size, MICRO, GLOBAL).slices()
-    return Batch(step, tuple(MicroBatch(inputs[part], labels[part]) for part in slices), ())
+    return share_of(*global_batch(step), step, rank, world_size)
+
+
+def share_of(inputs: torch.Tensor, labels: torch.Tensor, step: int, rank: int, world_size: int) -> Batch:
+    """One rank's part of a whole step whose sequences the ranks' micro batches divide."""
+    blocks = zip(inputs.split(MICRO), labels.split(MICRO), strict=True)
+    return Batch(step, tuple(MicroBatch(*block) for block in list(blocks)[rank::world_size]))
 
 
 def start(config: RunConfig, group: ProcessGroup) -> Engine:

@@ -1,3 +1,7 @@
+import gc
+import threading
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +29,7 @@ class Shards:
 class Numbers:
     """Positions that tell where they are from: sequences of four, of which the last of a shard is short."""
 
-    shards = {name: Shards(sizes) for name, sizes in SIZES.items()}
+    shards: ClassVar = {name: Shards(sizes) for name, sizes in SIZES.items()}
 
     def fingerprint(self, source: str, num_shards: int) -> str:
         return ""
@@ -95,11 +99,102 @@ def test_batches_prepared_ahead_are_the_same(first: int, number: int) -> None:
             assert torch.equal(micro.labels, other.labels)
 
 
-def test_an_error_while_preparing_reaches_the_loop() -> None:
-    class Broken(Numbers):
-        def fill(self, *arguments: object) -> None:
-            raise OSError("gone")
+class Broken(Numbers):
+    """Sequences that are gone from some batch on."""
 
-    batches = Loader(Broken(), order_of(6), Share(0, 1, 2), pad_id=3).batches(0, 2)
+    def __init__(self, good: int) -> None:
+        self.good, self.begun = good, 0
+
+    def fill(self, rows: Rows, which: Positions, at: ShardCut, pieces: Pieces, sequences: Positions) -> None:
+        self.begun += 1
+        if self.begun > self.good:
+            raise OSError("gone")
+        rows.clear(which)
+
+
+def one_source(source: Numbers) -> Loader:
+    """Steps of one sequence each, so that each is filled once."""
+    shares = (SourceShare("web", "", 2, integer_weights([1])[0]),)
+    order = Order(Cuts(source.shards, 5), 5, [Phase(0, 0, Setting(shares, 4, 1))])
+    return Loader(source, order, Share(0, 1, 1), pad_id=3)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("loader")}
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
+def test_an_error_comes_out_at_its_step(depth: int) -> None:
+    batches = one_source(Broken(3)).batches(0, 9, depth)
+    assert [next(batches).step for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="gone"):
         next(batches)
+    assert not threads()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 5])
+def test_no_more_than_depth_are_prepared_ahead_and_nothing_goes_on_after_the_end(depth: int) -> None:
+    source = Broken(10**6)
+    batches = one_source(source).batches(0, None, depth)
+    for _ in range(4):
+        next(batches)
+    assert threads()
+    batches.close()
+    assert not threads()
+    assert 4 <= source.begun <= 4 + depth
+
+
+def test_no_thread_is_left_when_the_loop_ends_in_the_middle() -> None:
+    for batch in one_source(Numbers()).batches(0):
+        if batch.step == 3:
+            break
+    del batch
+    assert not threads()
+
+    def fails() -> None:
+        for batch in one_source(Numbers()).batches(0):
+            assert threads()
+            raise KeyError(batch.step)
+
+    with pytest.raises(KeyError):
+        fails()
+    gc.collect()
+    assert not threads()
+
+
+def test_no_thread_begins_before_the_first_batch_is_asked_for() -> None:
+    batches = one_source(Numbers()).batches(0)
+    assert not threads()
+    batches.close()
+
+
+def test_batches_are_not_written_over_by_later_ones() -> None:
+    one = loader(0, 1, 2, 6)
+    kept = list(one.batches(0, 12))
+    for batch in kept:
+        for micro, other in zip(batch.micro_batches, one.batch(batch.step).micro_batches, strict=True):
+            assert torch.equal(micro.input_ids, other.input_ids)
+
+
+def test_rows_are_pinned_only_where_there_is_cuda() -> None:
+    for batch in loader(0, 1, 2, 6).batches(0, 2):
+        for micro in batch.micro_batches:
+            assert micro.input_ids.is_pinned() == micro.labels.is_pinned() == torch.cuda.is_available()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_pinned_rows_arrive_on_the_device() -> None:
+    for batch in loader(0, 1, 2, 6).batches(0, 20):
+        for micro in batch.micro_batches:
+            assert torch.equal(micro.input_ids.to("cuda", non_blocking=True).cpu(), micro.input_ids)
+
+
+def test_positions_are_given_only_to_micro_batches_that_have_several_pieces() -> None:
+    rows = Rows(4, 5, pad_id=3, has_pieces=True)
+    rows.clear(np.arange(4))
+    assert rows.positions is not None
+    rows.positions[1] = [0, 1, 0, 1, 2]
+    first, second = rows.micro_batches(2)
+    assert first.position_ids is not None
+    assert first.position_ids.tolist() == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 2]]
+    assert second.position_ids is None
