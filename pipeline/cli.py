@@ -48,6 +48,7 @@ def _parser() -> ArgumentParser:
     _add_acting(commands, "eval", _evaluate, "measure runs on held-out sets", "tarmac eval configs/evaluate/demo.yaml")
     _add_acting(commands, "export", _export, "write a Hugging Face folder",
                 "tarmac export configs/export/huggingface.yaml run=runs/demo output=exports/demo")  # fmt: skip
+    _add_data(commands)
     _add_generate(commands)
     _add_looking(commands)
     _add_init(commands)
@@ -75,6 +76,19 @@ def _add_training(commands: Any) -> None:
         parser.description = f"{parser.description} {hint}"
         parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # some launchers add it
         parser.set_defaults(stages=stages)
+
+
+def _add_data(commands: Any) -> None:
+    parser = commands.add_parser(
+        "data",
+        help="which data a run would see: tokens and epochs of each source and phase",
+        description=f"Tokens, sequences and epochs of each source in each phase of a run, before it starts. {_ACT}",
+        epilog="Example: tarmac data configs/pretrain/demo.yaml",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="keys to override")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_data)
 
 
 def _add_generate(commands: Any) -> None:
@@ -115,15 +129,7 @@ def _add_looking(commands: Any) -> None:
     parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
     parser.add_argument("--repair", metavar="CONFIG", help="make a corpus's bad shards anew by its config")
     parser.set_defaults(run=_verify)
-    parser = commands.add_parser(
-        "explain",
-        help="which documents went into a step",
-        description="Which documents each sequence of a past or future step is made of: computed, not logged.",
-        epilog="Example: tarmac explain runs/demo --step 100",
-    )
-    parser.add_argument("run_folder", metavar="RUN", help="run folder")
-    parser.add_argument("--step", type=int, required=True, help="number of the step, from 1")
-    parser.set_defaults(run=_explain)
+    _add_explain(commands)
     parser = commands.add_parser(
         "report",
         help="one HTML page of a run or corpus",
@@ -133,6 +139,26 @@ def _add_looking(commands: Any) -> None:
     parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
     parser.add_argument("--output", help="where to write it (report.html in the folder)")
     parser.set_defaults(run=_report)
+
+
+def _add_explain(commands: Any) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="which documents went into a step, and when a document is seen",
+        description="Which documents, and which text of them, each sequence of a past or future step is made of; or"
+        " in which steps a document was seen and will be. Computed, not logged.",
+        epilog="Example: tarmac explain runs/demo --step 100; tarmac explain runs/demo --document pairs.jsonl#7",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("--step", type=int, help="number of the step, from 1")
+    parser.add_argument("--rank", type=int, help="only what this rank takes of it")
+    parser.add_argument("--document", metavar="ID", help="id of a document, or origin#position")
+    parser.add_argument("--times", type=int, default=10, help="how many sequences to come are shown (10)")
+    parser.add_argument("--world-size", type=int, help="number of ranks (as the journal says)")
+    parser.add_argument("--micro-size", type=int, help="sequences of a micro batch (as the run's config says)")
+    parser.add_argument("--full", action="store_true", help="show the whole text")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_explain)
 
 
 def _add_init(commands: Any) -> None:
@@ -223,10 +249,18 @@ def _verify(options: argparse.Namespace) -> int:
     return verify(options.folder)
 
 
+def _data(options: argparse.Namespace) -> None:
+    from pipeline.config.stages import load_stage
+    from pipeline.stages.data_table import print_data_table
+
+    config: Any = load_stage(options.config, options.overrides, allowed=("pretrain", "finetune"))
+    print_data_table(config, options.json)
+
+
 def _explain(options: argparse.Namespace) -> None:
     from pipeline.stages.explain import explain
 
-    explain(options.run_folder, options.step)
+    explain(options)
 
 
 def _report(options: argparse.Namespace) -> None:

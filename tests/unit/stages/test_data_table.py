@@ -1,0 +1,96 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.cli import main
+from pipeline.config.load import dump, validate
+from pipeline.config.run import RunConfig
+from pipeline.data.cuts import Cuts
+from pipeline.data.order import Order
+from pipeline.stages.data_plan import planned
+from pipeline.stages.data_table import data_table
+from pipeline.stages.ingredients import open_data
+from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("table")
+    tokenizer = small_tokenizer(folder / "tokenizer")
+    sizes = {"one": 150, "other": 40}
+    return [
+        str(small_corpus(folder / name, tokenizer, small_texts(size), small_texts(2)).folder)
+        for name, size in sizes.items()
+    ]
+
+
+def config_of(corpora: list[str], **data: Any) -> RunConfig:
+    sources = [
+        {"corpus": corpus, "source": "small", "weight": weight} for corpus, weight in zip(corpora, (3, 1), strict=True)
+    ]
+    values = {
+        "stage": "pretrain",
+        "output": "runs/table",
+        "model": LLAMA,
+        "data": {"type": "corpus", "sources": sources, "sequence_length": 32, **data},
+        "batch": {"global_size": 10, "micro_size": 2},
+        "duration": {"steps": 40},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+    }
+    return validate(RunConfig, values, "test")
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "one phase": {},
+    "packed": {"packing": "best_fit"},
+    "three phases and skips": {
+        "skip": [[4, 7], [9, 12]],
+        "phases": [
+            {"at_step": 9, "sequence_length": 48, "packing": "best_fit", "global_size": 7},
+            {"at_step": 20, "temperature": 5},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_it_counts_what_the_order_gives(corpora: list[str], name: str) -> None:
+    """Samples exactly; tokens to within a few sequences, since the short ones of a shard come where they come."""
+    config = config_of(corpora, **PLANS[name])
+    source = open_data(config).source
+    cuts, (first, changes) = Cuts(source.shards, config.seed), planned(config, source)
+    order = Order(cuts, config.seed, [first], changes)
+    table = data_table(config, source)
+    assert [part.first_step for part in table.phases] == sorted({one.first_step for one in order.phases(39)})
+    tokens = Counter[str]()
+    for part in table.phases:
+        sequences = Counter[str]()
+        assert part.first_sample == order.first_sample(part.first_step)
+        for step in range(part.first_step, part.last_step):
+            for sample in order.batch(step):
+                starts, stops, _ = cuts.pieces(sample.at).of(np.array([sample.sequence]))
+                tokens[sample.at.source] += int((stops - starts).sum())
+                sequences[sample.at.source] += 1
+        assert {one.name: one.sequences for one in part.sources} == sequences
+    for key, number in tokens.items():
+        assert table.tokens[key] == pytest.approx(number, rel=0.03)
+    assert table.epochs == pytest.approx(order.epochs(40), rel=0.03)
+
+
+def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(dump(config_of(corpora)))
+    assert main(["data", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "warning: source small would be gone through" in text
+    assert "from where on it is repeated" in text
+    assert main(["data", str(path), "duration.steps=3", "data.at_end=stop", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["warnings"] == []
+    assert [one["sequences"] for one in found["phases"][0]["sources"]] == pytest.approx([22.5, 7.5], abs=8)
+    assert main(["data", str(path), "data.at_end=stop"]) == 0
+    assert "where data.at_end: stop ends the run" in capsys.readouterr().out
