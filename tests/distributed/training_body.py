@@ -21,7 +21,8 @@ VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A tiny run; `changes` replace parts of the engine block, or the optimizer."""
+    """A tiny run; `changes` replace parts of the engine block, the optimizer, or the global size."""
+    global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
     clipping = 0.5 if optimizer["type"] == "adamw" else 0
     return validate(RunConfig, {
@@ -29,7 +30,7 @@ def run_config(**changes: Any) -> RunConfig:
         "model": {"type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4,
                   "num_key_value_heads": 2, "max_positions": LENGTH},
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
-        "batch": {"global_size": GLOBAL, "micro_size": MICRO},
+        "batch": {"global_size": global_size, "micro_size": MICRO},
         "duration": {"steps": 4},
         "optimizer": optimizer,
         "engine": {"compile": False, "attention": "eager", "gradient_clipping": clipping, **changes},
