@@ -1,8 +1,17 @@
 """What a run reads: tokenized corpora in a weighted mixture, or conversations for instruction tuning."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.config.base import Config
 
@@ -18,6 +27,14 @@ class SourceWeight(Config):
     """Share of the sequences, relative to the other weights; 1 if neither this nor `epochs` is given."""
     epochs: NonNegativeFloat | None = None
     """How often it is gone through by the time the others have had theirs; given for all sources or for none."""
+
+    @field_validator("corpus")
+    @classmethod
+    def no_secret(cls, corpus: str) -> str:
+        """A query may be a signature, and configs are written down: it stands in an environment variable."""
+        if "://" in corpus and "?" in corpus and not re.fullmatch(r"\$\w+|\$\{\w+\}", corpus.partition("?")[2]):
+            raise ValueError("the query of a URL may be secret; put it into an environment variable: …?$NAME")
+        return corpus
 
     @model_validator(mode="after")
     def one_measure(self) -> "SourceWeight":
@@ -61,6 +78,27 @@ class DataPhase(Config):
         return self
 
 
+class CorpusCache(Config):
+    """Where shards of corpora at URLs are kept on each machine, and how they come there."""
+
+    folder: str | None = None
+    """On a disk of the machine itself; `~` and `$NAME` are filled in there. None: in its folder for temporary files."""
+    max_bytes: PositiveInt = 200_000_000_000
+    """Bound of the shards in it; the least recently used ones go."""
+    ahead: NonNegativeInt = 2
+    """Shards of each source that are fetched in the background before they are needed."""
+    downloads: PositiveInt = 4
+    """Of those, how many each process fetches at a time; processes of one machine do not fetch the same one."""
+    attempts: PositiveInt = 8
+    """How often a download is tried before it is an error."""
+    first_pause_seconds: NonNegativeFloat = 0.5
+    """Longest pause after the first failed attempt; it doubles with each further one."""
+    most_pause_seconds: NonNegativeFloat = 30.0
+    """Longest pause after any."""
+    timeout_seconds: PositiveFloat = 60.0
+    """How long a connection may be silent before the attempt has failed."""
+
+
 class CorpusData(Config):
     """Sequences out of the token streams of one or more sources."""
 
@@ -86,6 +124,8 @@ class CorpusData(Config):
     """Changes during the run, in the order of their steps."""
     skip: tuple[Range, ...] = ()
     """Steps [a, b) whose samples are passed over: at step a the run goes on with what step b would have seen."""
+    cache: CorpusCache = CorpusCache()
+    """Where shards of corpora at URLs are kept."""
     on_damage: Literal["fail", "skip"] = "fail"
     """A damaged chunk ends the run, or its tokens become padding, on all ranks and for good."""
 
