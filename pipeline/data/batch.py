@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.data.phases import NO_HOLES, Holes
+
 IGNORED = -100
 """Label of a position that is not scored."""
 
@@ -67,6 +69,8 @@ class Rows:
             pinned: Whether they lie in page-locked memory, from which a GPU copies while the CPU goes on.
         """
         self.pad_id, self.keeps_apart = pad_id, keeps_apart
+        self.holes: Holes = NO_HOLES
+        """What is to be left out of the text."""
         # The tensors are kept, not made of the arrays again: torch must know whose memory a copy still reads.
         self._tensors = [
             torch.empty((number, length), dtype=torch.int64, pin_memory=pinned)

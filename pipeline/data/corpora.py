@@ -1,19 +1,32 @@
 """The sequences of tokenized corpora: pieces of shards' streams, each position with the token that follows it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
-from pipeline.corpus.reader import DocumentSpan, ShardReader
+from pipeline.corpus.reader import DamagedChunkError, DocumentSpan, ShardReader
 from pipeline.corpus.stretches import split_at
 from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut
+from pipeline.data.holes import merged, punch, touched, withdrawn_spans
+from pipeline.data.phases import NO_HOLES, DamagedChunk, Holes
 from pipeline.errors import CorpusError
 
 _OPEN_SHARDS = 64
+
+
+class LostTokensError(DamagedChunkError):
+    """A chunk of a source is damaged; its tokens can be left out."""
+
+    def __init__(self, shard: Path, lost: DamagedChunk) -> None:
+        """Name the file and the chunk."""
+        super().__init__(shard, lost.chunk)
+        self.lost = lost
 
 
 class CorpusSource:
@@ -45,12 +58,19 @@ class CorpusSource:
 class Corpora:
     """The sequences of some sources in one split."""
 
-    def __init__(self, sources: Mapping[str, tuple[Corpus, str]], split: Split) -> None:
-        """Take, per name, a corpus and the source's name in it.
+    def __init__(
+        self,
+        sources: Mapping[str, tuple[Corpus, str]],
+        split: Split,
+        withdrawn: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        """Take, per name, a corpus and the source's name in it; and ids of withdrawn documents, by their sha256.
 
         Raises:
             CorpusError: A corpus or source is missing, a source is empty, or corpora differ in their tokenizer.
         """
+        self.withdrawn = dict(withdrawn or {})
+        self._holes = lru_cache(maxsize=_OPEN_SHARDS)(self._find_holes)
         self._shards = {name: CorpusSource(corpus, source, split) for name, (corpus, source) in sources.items()}
         tokenizers = {}
         for one in self._shards.values():
@@ -81,20 +101,46 @@ class Corpora:
         """
         source = self._shards[at.source]
         starts, stops, counts = pieces.of(sequences)
-        if rows.positions is None:
-            _fill_windows(rows, which, source.reader(at.shard), starts, stops)
-            return
-        rows.clear(which)
-        reader = source.reader(at.shard)
-        ends = source.document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
         targets = np.repeat(which, counts) * rows.inputs.shape[1] + _columns(starts, stops, counts)
-        _fill_pieces(rows, targets, starts, stops, reader, ends)
+        with self._excused(rows.holes, at):
+            if rows.positions is None:
+                _fill_windows(rows, which, source.reader(at.shard), starts, stops)
+            else:
+                rows.clear(which)
+                ends = source.document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
+                _fill_pieces(rows, targets, starts, stops, source.reader(at.shard), ends)
+        if rows.holes != NO_HOLES:
+            holes = self._holes(at.source, at.shard, rows.holes)
+            for piece in touched(holes, starts, stops).tolist():
+                punch(rows, int(targets[piece]), int(starts[piece]), int(stops[piece]), holes)
+
+    @contextmanager
+    def _excused(self, holes: Holes, at: ShardCut) -> Iterator[None]:
+        """Damaged chunks of a shard that are known are read as they are, to be made holes; others are named."""
+        reader = self._shards[at.source].reader(at.shard)
+        reader.excused = frozenset(_lost(holes, at.source, at.shard))
+        try:
+            yield
+        except DamagedChunkError as error:
+            raise LostTokensError(error.shard, DamagedChunk(at.source, at.shard, error.chunk)) from error
+
+    def _find_holes(self, name: str, shard: int, holes: Holes) -> tuple[Positions, Positions]:
+        source = self._shards[name]
+        spans = [source.reader(shard).chunk_span(chunk) for chunk in _lost(holes, name, shard)]
+        if holes.withdrawn:
+            spans += withdrawn_spans(source.spans(shard), self.withdrawn[holes.withdrawn])
+        return merged(spans)
+
+
+def _lost(holes: Holes, name: str, shard: int) -> list[int]:
+    return [lost.chunk for lost in holes.quarantined if (lost.source, lost.shard) == (name, shard)]
 
 
 def _columns(starts: Positions, stops: Positions, counts: Positions) -> Positions:
     """Where each piece begins in its sequence: behind those before it."""
     before = np.cumsum(stops - starts) - (stops - starts)
-    return before - np.repeat(before[np.cumsum(counts) - counts], counts)
+    columns: Positions = before - np.repeat(before[np.cumsum(counts) - counts], counts)
+    return columns
 
 
 def _fill_windows(rows: Rows, which: Positions, reader: ShardReader, starts: Positions, stops: Positions) -> None:

@@ -1,7 +1,7 @@
 """From the order of samples to one rank's batches, prepared in the background."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -69,6 +69,7 @@ class Loader:
             keeps_apart=setting.keeps_apart,
             pinned=torch.cuda.is_available(),
         )
+        rows.holes = setting.holes
         is_empty = np.ones(number, dtype=bool)
         for part in parts:
             mine, which = self._share.rows(part.places)
@@ -79,7 +80,7 @@ class Loader:
         rows.clear(is_empty)
         return Batch(step, rows.micro_batches(self._share.micro_size))
 
-    def batches(self, first_step: int, last_step: int | None = None, depth: int = 2) -> Iterator[Batch]:
+    def batches(self, first_step: int, last_step: int | None = None, depth: int = 2) -> Generator[Batch, None, None]:
         """Batches of steps [first_step, last_step), or without end; up to `depth` are prepared ahead.
 
         An error comes out at the step that it belongs to. Whoever stops before the end closes the iterator, or drops

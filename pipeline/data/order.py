@@ -8,13 +8,14 @@ calls but caches: the state of the data is the number of the next step and the p
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.cuts import Cuts, ShardCut, Taken
 from pipeline.data.mixture import Mixture
-from pipeline.data.phases import Change, Cursor, Phase, Setting
+from pipeline.data.phases import Change, Cursor, DamagedChunk, Phase, Setting
 from pipeline.data.source_order import SourceOrder
 
 
@@ -55,13 +56,15 @@ class Order:
             changes: What comes later, by step. The phases that follow are computed when a step asks for them.
         """
         self.cuts, self._seed = cuts, seed
-        self._known, self._changes = list(phases), list(changes)
+        self._known, self._changes, self._planned = list(phases), list(changes), tuple(changes)
         self.of = lru_cache(maxsize=4)(self._compute)  # of a phase: its mixture, and the order of each source
+        self._lock = RLock()  # batches are prepared in another thread than the one that saves
 
     def phases(self, step: int) -> tuple[Phase, ...]:
         """The phase table up to and with a step."""
-        while self._changes and self._changes[0].step <= step:
-            self._known.append(self.next_phase(self._changes.pop(0)))
+        with self._lock:
+            while self._changes and self._changes[0].step <= step:
+                self._known.append(self.next_phase(self._changes.pop(0)))
         return tuple(phase for phase in self._known if phase.first_step <= step)
 
     def phase(self, step: int) -> Phase:
@@ -73,15 +76,26 @@ class Order:
         last, was, skipped = self._known[-1], self._known[-1].setting, change.skipped_steps
         samples = (change.step + skipped - last.first_step) * was.global_batch
         first_sample = last.first_sample + samples
-        if change.setting is None or change.setting == was:
-            return replace(last, first_step=change.step, first_sample=first_sample, offset=last.offset + samples,
-                           skipped_steps=skipped)  # fmt: skip
+        setting = was if change.setting is None else change.setting
+        if setting.comes_as(was):
+            return replace(last, first_step=change.step, first_sample=first_sample, setting=setting,
+                           offset=last.offset + samples, skipped_steps=skipped)  # fmt: skip
         cursors = dict(last.cursors) | self._cursors(last, samples)
-        moved = [(name, _moved(cursor, was, change.setting, name)) for name, cursor in sorted(cursors.items())]
-        return Phase(change.step, first_sample, change.setting, tuple(moved), skipped_steps=skipped)
+        moved = [(name, _moved(cursor, was, setting, name)) for name, cursor in sorted(cursors.items())]
+        return Phase(change.step, first_sample, setting, tuple(moved), skipped_steps=skipped)
+
+    def without(self, lost: Sequence[DamagedChunk], step: int) -> "Order":
+        """The order if some chunks are left out from a step on: what is in them is padding, nothing else moves."""
+        changes = [Change(step, self.phase(step).setting), *(one for one in self._planned if one.step > step)]
+        later = [replace(one, setting=one.setting and one.setting.without(lost)) for one in changes]
+        return Order(self.cuts, self._seed, self.phases(step), later)
 
     def parts(self, step: int) -> list[Part]:
         """The samples of a step's global batch, shard by shard."""
+        with self._lock:
+            return self._parts(step)
+
+    def _parts(self, step: int) -> list[Part]:
         phase = self.phase(step)
         mixture, orders = self.of(phase)
         batch = phase.setting.global_batch
@@ -109,16 +123,30 @@ class Order:
         phase = self.phase(step)
         return phase.first_sample + (step - phase.first_step) * phase.setting.global_batch
 
+    def upcoming(self, step: int, number: int) -> dict[str, list[int]]:
+        """Per source of a step's phase, the shards that its samples from this step on come out of, so many at most."""
+        phase = self.phase(step)
+        used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
+        taken = {share.name for share in phase.setting.sources if share.weight}
+        return {order.name: order.upcoming(count, number) for order, count in used if order.name in taken}
+
     def cursors(self, step: int) -> dict[str, Cursor]:
         """Where every source of a step's phase stands before it."""
-        phase = self.phase(step)
-        return self._cursors(phase, (step - phase.first_step) * phase.setting.global_batch)
+        with self._lock:
+            phase = self.phase(step)
+            return self._cursors(phase, (step - phase.first_step) * phase.setting.global_batch)
 
     def epochs(self, step: int) -> dict[str, float]:
         """How many epochs of each source of a step's phase are used up before it."""
-        phase = self.phase(step)
-        used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
-        return {order.name: order.epochs(count) for order, count in used}
+        with self._lock:
+            phase = self.phase(step)
+            used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
+            return {order.name: order.epochs(count) for order, count in used}
+
+    def repeated(self, step: int) -> list[str]:
+        """The sources of which something has come a second time before a step."""
+        cursors = dict(self.phase(step).cursors) | self.cursors(step)
+        return sorted(name for name, cursor in cursors.items() if cursor.epoch and cursor != Cursor(1))
 
     def _cursors(self, phase: Phase, samples: int) -> dict[str, Cursor]:
         return {order.name: order.cursor(count) for order, count in self._used(phase, samples)}

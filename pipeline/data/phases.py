@@ -4,8 +4,9 @@ A new phase begins when weights, sequence length, packing, global batch or shard
 It holds where every source stood, so that the order of a phase never depends on how earlier ones were computed.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -42,6 +43,29 @@ class SourceShare:
     """Share of the samples, in 2^32nds."""
 
 
+class DamagedChunk(NamedTuple):
+    """A chunk of a source whose tokens are lost."""
+
+    source: str
+    """The source's name in the run."""
+    shard: int
+    """Number of its shard in the manifest."""
+    chunk: int
+    """Its number in the shard."""
+
+
+class Holes(NamedTuple):
+    """What is left out of a run's text: it becomes padding, and nothing else moves."""
+
+    withdrawn: str = ""
+    """sha256 over the ids of the documents that are not seen any more; empty: none."""
+    quarantined: tuple[DamagedChunk, ...] = ()
+    """Chunks whose tokens are lost, in their order."""
+
+
+NO_HOLES = Holes()
+
+
 @dataclass(frozen=True)
 class Setting:
     """What may change from phase to phase."""
@@ -56,13 +80,22 @@ class Setting:
     """How documents become sequences."""
     mask_documents: bool = False
     """Whether documents in one sequence are kept apart."""
-    withdrawn: tuple[str, ...] = ()
-    """Ids of documents that are not seen any more."""
+    holes: Holes = NO_HOLES
+    """What becomes padding."""
 
     @property
     def keeps_apart(self) -> bool:
         """Whether documents of one sequence are kept apart: packed ones always."""
         return self.mask_documents or self.packing == "best_fit"
+
+    def comes_as(self, other: "Setting") -> bool:
+        """Whether the same sequences come in the same order under another setting, whatever is seen of them."""
+        return replace(self, mask_documents=other.mask_documents, holes=other.holes) == other
+
+    def without(self, lost: Iterable[DamagedChunk]) -> "Setting":
+        """The same, with more chunks left out."""
+        quarantined = tuple(sorted({*self.holes.quarantined, *lost}))
+        return replace(self, holes=self.holes._replace(quarantined=quarantined))
 
     @property
     def cut(self) -> Cut:

@@ -6,15 +6,21 @@ in the phase table of the last checkpoint. A config that says something else abo
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
-from typing import Any
 
 from pipeline.config.data import CorpusData, DataPhase, SourceWeight
 from pipeline.config.run import RunConfig
+from pipeline.data.cuts import Cuts
+from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
-from pipeline.data.mixture import WEIGHT_TOTAL, integer_weights
+from pipeline.data.mixture import integer_weights
+from pipeline.data.order import Order
 from pipeline.data.phases import Change, Phase, Setting, SourceShare
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.engine.checkpoint.commit import Commit
+from pipeline.errors import CheckpointError
+from pipeline.stages.data_history import require_same_past
+
+_Counts = Mapping[str, int]
+"""Shards of each source, where it has not all that it has now."""
 
 
 def source_names(data: CorpusData) -> dict[tuple[str, str], str]:
@@ -32,10 +38,16 @@ def _all_sources(data: CorpusData) -> Iterator[Sequence[SourceWeight]]:
     yield from (phase.sources for phase in data.phases if phase.sources)
 
 
+def withdrawn_files(data: CorpusData) -> list[str]:
+    """The files of withdrawn documents that a config names."""
+    return [path for path in (data.withdrawn, *(phase.withdrawn for phase in data.phases)) if path]
+
+
 def planned(config: RunConfig, source: Sequences) -> tuple[Phase, list[Change]]:
-    """The first phase of a new run, and the changes to come."""
-    first, *changes = _settings(config, source, {})
-    return Phase(0, 0, first), _with_skips(config, changes)
+    """The first phase of a new run, and the changes to come. Raises ConfigError if a file of ids is none."""
+    first, *changes = _Plan(config, source).changes()
+    assert first.setting is not None
+    return Phase(0, 0, first.setting), _with_skips(config, changes)
 
 
 def continued(config: RunConfig, source: Sequences, table: Sequence[Phase], step: int) -> list[Change]:
@@ -47,75 +59,112 @@ def continued(config: RunConfig, source: Sequences, table: Sequence[Phase], step
         ConfigError: The config says something else about those steps.
         CheckpointError: A source's shards are not those that were read.
     """
-    last = table[-1].setting
-    for share in last.sources:
+    _require_same_shards(source, table, step)
+    changes = _with_skips(config, _Plan(config, source, table, step).changes())
+    require_same_past(config.output, [change for change in changes if change.step < step], table, step)
+    last, grown = table[-1].setting, _grown(table[-1].setting, source)
+    coming = [change for change in changes if change.step >= step]
+    return [Change(step, grown), *coming] if grown != last else coming
+
+
+def phase_table(commit: Commit | None) -> list[Phase] | None:
+    """The phase table of a checkpoint."""
+    return None if commit is None else [Phase.from_json(values) for values in commit.state["phases"]]
+
+
+def order_of(config: RunConfig, source: Sequences, table: Sequence[Phase] | None, step: int) -> Order:
+    """The order of a run from its phase table on, or of a new one. Raises as `continued` does."""
+    cuts = Cuts(source.shards, config.seed)
+    if table is None:
+        first, changes = planned(config, source)
+        return Order(cuts, config.seed, [first], changes)
+    return Order(cuts, config.seed, table, continued(config, source, table, step))
+
+
+def _require_same_shards(source: Sequences, table: Sequence[Phase], step: int) -> None:
+    shares = {share.name: share for phase in table for share in phase.setting.sources}
+    for share in shares.values():
+        if share.name not in source.shards:
+            continue  # the config lacks it, which is told where the config is compared
         if source.fingerprint(share.name, share.num_shards) != share.fingerprint:
             raise CheckpointError(
                 f"data of source {share.name!r} changed since step {step};"
                 " restore it, or choose another output and start from the weights"
             )
-    _require_same_past(config, source, table, step)
-    coming = [change for change in _with_skips(config, _settings(config, source, {})[1:]) if change.step >= step]
-    grown = replace(last, sources=tuple(_grown(share, source) for share in last.sources))
-    return [Change(step, grown), *coming] if grown != last else coming
 
 
-def _grown(share: SourceShare, source: Sequences) -> SourceShare:
-    number = len(source.shards[share.name].num_positions)
-    return replace(share, num_shards=number, fingerprint=source.fingerprint(share.name, number))
+def _grown(setting: Setting, source: Sequences) -> Setting:
+    """A setting with the shards that its sources have now; weights stay."""
+    shares = []
+    for share in setting.sources:
+        number = len(source.shards[share.name].num_positions)
+        shares.append(replace(share, num_shards=number, fingerprint=source.fingerprint(share.name, number)))
+    return replace(setting, sources=tuple(shares))
 
 
-def _settings(config: RunConfig, source: Sequences, counts: Mapping[str, int]) -> list[Any]:
-    """The setting at step 0, and a change for each of the config's phases.
+class _Plan:
+    """What a config says step by step; of steps that are trained, with the shards that there were."""
 
-    Sources have as many shards as they have now, or as `counts` says.
-    """
-    data = config.data
-    if not isinstance(data, CorpusData):
-        name = next(iter(source.shards))
-        share = SourceShare(name, source.fingerprint(name, 1), 1, integer_weights([1])[0])
-        return [Setting((share,), data.sequence_length, config.batch.global_size, "whole")]
-    shares = _shares(data.sources, data.temperature, data, source, counts)
-    setting = Setting(shares, data.sequence_length, config.batch.global_size, data.packing, data.mask_documents)
-    found: list[Any] = [setting]
-    for stretch, phase in zip(config.stretches[1:], data.phases, strict=True):
-        setting = _changed(setting, phase, data, source, counts)
-        found.append(Change(stretch.first_step, setting))
-    return found
+    def __init__(self, config: RunConfig, source: Sequences, table: Sequence[Phase] = (), step: int = 0) -> None:
+        self._config, self._source, self._table, self._step = config, source, table, step
+
+    def changes(self) -> list[Change]:
+        """The setting at step 0, and one for each of the config's phases."""
+        config, data = self._config, self._config.data
+        if not isinstance(data, CorpusData):
+            [name] = self._source.shards
+            share = SourceShare(name, self._source.fingerprint(name, 1), 1, integer_weights([1])[0])
+            return [Change(0, Setting((share,), data.sequence_length, config.batch.global_size, "whole"))]
+        entries, temperature = data.sources, data.temperature
+        setting = Setting(self._shares(entries, temperature, 0), data.sequence_length, config.batch.global_size,
+                          data.packing, data.mask_documents)  # fmt: skip
+        setting = _without(setting, data.withdrawn)
+        found, is_past = [Change(0, setting)], True
+        for stretch, phase in zip(config.stretches[1:], data.phases, strict=True):
+            if self._table and is_past and stretch.first_step >= self._step:
+                setting, is_past = _grown(self._table[-1].setting, self._source), False
+            setting = _changed(setting, phase)
+            if phase.sources or phase.temperature:
+                entries, temperature = phase.sources or entries, phase.temperature or temperature
+                setting = replace(setting, sources=self._shares(entries, temperature, stretch.first_step))
+            found.append(Change(stretch.first_step, setting))
+        return found
+
+    def _counts(self, step: int) -> _Counts:
+        """Shards of each source when a mixture was named: of a step that is trained, as its phase says."""
+        begun = [phase for phase in self._table if phase.first_step <= step < self._step]
+        return {share.name: share.num_shards for share in begun[-1].setting.sources} if begun else {}
+
+    def _shares(self, entries: Sequence[SourceWeight], temperature: float | None, step: int) -> tuple[SourceShare, ...]:
+        assert isinstance(self._config.data, CorpusData)
+        names, counts, source = source_names(self._config.data), self._counts(step), self._source
+        here = [names[entry.corpus, entry.source] for entry in entries]
+        numbers = [counts.get(name, len(source.shards[name].num_positions)) for name in here]
+        tokens = [int(source.shards[name].num_positions[:n].sum()) for name, n in zip(here, numbers, strict=True)]
+        weights = [_weight(entry, size, temperature) for entry, size in zip(entries, tokens, strict=True)]
+        return tuple(
+            SourceShare(name, source.fingerprint(name, number), number, weight)
+            for name, number, weight in zip(here, numbers, integer_weights(weights), strict=True)
+        )
 
 
-def _changed(
-    setting: Setting, phase: DataPhase, data: CorpusData, source: Sequences, counts: Mapping[str, int]
-) -> Setting:
-    """A setting with what a phase of the config names."""
-    values: dict[str, Any] = {
-        "sequence_length": phase.sequence_length,
-        "global_batch": phase.global_size,
-        "packing": phase.packing,
-        "mask_documents": phase.mask_documents,
-    }
-    if phase.sources or phase.temperature:
-        sources, temperature = phase.sources or data.sources, phase.temperature or data.temperature
-        values["sources"] = _shares(sources, temperature, data, source, counts)
-    return replace(setting, **{name: value for name, value in values.items() if value is not None})
-
-
-def _shares(
-    entries: Sequence[SourceWeight],
-    temperature: float | None,
-    data: CorpusData,
-    source: Sequences,
-    counts: Mapping[str, int],
-) -> tuple[SourceShare, ...]:
-    names = source_names(data)
-    here = [names[entry.corpus, entry.source] for entry in entries]
-    numbers = [counts.get(name, len(source.shards[name].num_positions)) for name in here]
-    tokens = [int(source.shards[name].num_positions[:n].sum()) for name, n in zip(here, numbers, strict=True)]
-    weights = [_weight(entry, size, temperature) for entry, size in zip(entries, tokens, strict=True)]
-    return tuple(
-        SourceShare(name, source.fingerprint(name, number), number, weight)
-        for name, number, weight in zip(here, numbers, integer_weights(weights), strict=True)
+def _changed(setting: Setting, phase: DataPhase) -> Setting:
+    """A setting with what a phase of the config names, but for the mixture."""
+    setting = replace(
+        setting,
+        sequence_length=phase.sequence_length or setting.sequence_length,
+        global_batch=phase.global_size or setting.global_batch,
+        packing=phase.packing or setting.packing,
+        mask_documents=setting.mask_documents if phase.mask_documents is None else phase.mask_documents,
     )
+    return _without(setting, phase.withdrawn)
+
+
+def _without(setting: Setting, withdrawn: str | None) -> Setting:
+    """A setting without the documents of a file."""
+    if withdrawn is None:
+        return setting
+    return replace(setting, holes=setting.holes._replace(withdrawn=read_withdrawn(withdrawn)[0]))
 
 
 def _weight(entry: SourceWeight, tokens: int, temperature: float | None) -> float:
@@ -128,60 +177,5 @@ def _with_skips(config: RunConfig, changes: Sequence[Change]) -> list[Change]:
     """Changes and skips by step; what is skipped at the step of a change is skipped before it."""
     skips = config.data.skip if isinstance(config.data, CorpusData) else ()
     jumps = [Change(begin, skipped_steps=end - begin) for begin, end in skips]
-    return sorted([*jumps, *changes], key=lambda change: change.step)
-
-
-def _require_same_past(config: RunConfig, source: Sequences, table: Sequence[Phase], step: int) -> None:
-    counts = {share.name: share.num_shards for phase in table for share in phase.setting.sources}
-    first, *changes = _settings(config, source, counts)
-    now = _history([Change(0, first), *(change for change in _with_skips(config, changes) if change.step < step)])
-    was = _history([Change(phase.first_step, phase.setting, phase.skipped_steps) for phase in table])
-    for before, after in zip_longest(was, now):
-        if before != after:
-            raise ConfigError(f"run {config.output} is at step {step}: {_difference(before, after, step)}")
-
-
-_Event = tuple[int, int, dict[str, Any]]
-"""Step, steps skipped there, and what a config decides of the setting."""
-
-
-def _history(changes: Sequence[Change]) -> list[_Event]:
-    """What happened, without shards that were appended and chunks that were damaged: no config says that."""
-    events: list[_Event] = []
-    for change in changes:
-        values = _decided(change.setting) if change.setting else events[-1][2]
-        if not events or change.skipped_steps or values != events[-1][2]:
-            events.append((change.step, change.skipped_steps, values))
-    return events
-
-
-def _decided(setting: Setting) -> dict[str, Any]:
-    shares = {share.name: share.weight / WEIGHT_TOTAL for share in setting.sources}
-    values = {name: getattr(setting, name) for name in ("sequence_length", "packing", "mask_documents", "withdrawn")}
-    return {"sources": shares, "global_size": setting.global_batch, **values}
-
-
-def _difference(was: _Event | None, now: _Event | None, step: int) -> str:
-    """Which key was, is, and what to do."""
-    if was is None or (now is not None and now[0] < was[0]):
-        assert now is not None
-        what = f"data.skip begins at step {now[0]}" if now[1] else f"a phase of data.phases begins at step {now[0]}"
-        return f"{what}, and steps up to {step} are trained without it; let it begin at step {step} or later"
-    if now is None or was[0] < now[0]:
-        what = f"data.skip had a range from step {was[0]} on" if was[1] else f"a phase began at step {was[0]}"
-        return f"{what}, which the config lacks; put it back, and change what comes from step {step} on"
-    if was[1] != now[1]:
-        return f"data.skip passed over {was[1]} steps at step {was[0]}, and is {now[1]} steps; restore it"
-    changed = {key: (was[2][key], now[2][key]) for key in was[2] if was[2][key] != now[2][key]}
-    named = "; ".join(f"{_KEYS.get(key, f'data.{key}')} was {old!r}, is {new!r}" for key, (old, new) in changed.items())
-    entry = ", ".join(
-        [
-            f"at_step: {step}",
-            *(f"{key}: …" if key == "sources" else f"{key}: {new}" for key, (_, new) in changed.items()),
-        ]
-    )
-    return f"{named}; restore that, and to change it from here on add to data.phases: {{{entry}}}"
-
-
-_KEYS = {"global_size": "batch.global_size"}
-"""Names of keys that are not in the data's block."""
+    first = [change for change in changes if change.step == 0]
+    return [*first, *sorted([*jumps, *(one for one in changes if one.step)], key=lambda change: change.step)]

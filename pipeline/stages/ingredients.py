@@ -12,6 +12,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.data.conversations import Conversations
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cut, Cuts, Packing
+from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
 from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
@@ -20,7 +21,7 @@ from pipeline.models.build import fresh_model, transformers_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
-from pipeline.stages.data_plan import source_names
+from pipeline.stages.data_plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import Base, load_base
 from pipeline.tokenizer.base import Tokenizer
@@ -46,7 +47,7 @@ def open_data(config: RunConfig) -> TrainingData:
     data = config.data
     if isinstance(data, CorpusData):
         corpora = _corpora(data, tokenizer)
-        source: Sequences = Corpora(corpora, "train")
+        source: Sequences = Corpora(corpora, "train", dict(map(read_withdrawn, withdrawn_files(data))))
         held_out: Sequences | None = _held_out(corpora)
         packing: Packing = "concat"
     else:

@@ -19,8 +19,9 @@ STATE_KEY = "run"
 MAY_CHANGE = (
     "output", "tracking", "checkpoints", "evaluation", "batch.micro_size",
     "engine.compile", "engine.attention", "engine.activation_checkpointing", "engine.timeout_seconds",
+    "data.", "batch.global_size",
 )  # fmt: skip
-"""Keys that a resumed run may have changed; they do not change what is learned."""
+"""Keys that a resumed run may have changed: they do not change what is learned, or are judged by the phase table."""
 
 
 def seal(folder: Path) -> dict[str, str]:

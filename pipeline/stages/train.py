@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
+from pipeline.config.data import CorpusData
 from pipeline.config.run import RunConfig
-from pipeline.data.cuts import Cuts
-from pipeline.data.loader import Loader, Share
+from pipeline.data.holes import read_withdrawn, withdrawn_text
 from pipeline.data.order import Order
-from pipeline.data.phases import Phase
 from pipeline.data.validation import batches
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
@@ -22,7 +21,7 @@ from pipeline.engine.checkpoint.saving import prove_shared_folder
 from pipeline.engine.engine import Engine
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup, told_in_one_sentence
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, CorpusError
 from pipeline.models.build import num_parameters
 from pipeline.models.flops import training_flops_per_token
 from pipeline.runtime.files import read_json_lines, write_json, write_text
@@ -31,7 +30,8 @@ from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger, set_up_logging
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
-from pipeline.stages.data_plan import continued, planned
+from pipeline.stages.data_feed import DataFeed, End
+from pipeline.stages.data_plan import order_of, phase_table, withdrawn_files
 from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_data
 from pipeline.stages.run_folder import environment, make_run_folder, open_run
 from pipeline.stages.seal import STATE_KEY, require_seal, seal
@@ -72,10 +72,23 @@ def _run(
     prove_shared_folder(group, folder)
     commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, Journal(folder)))
     group.main_decides(lambda: require_seal(folder, commit))
-    if commit is not None and commit.step >= config.num_steps:
-        _log.info("run %s is complete: %d steps", folder, commit.step)
-        return 0
-    return _Session(config, data, group, commit).run(stop_request)
+    order = group.agree(lambda: order_of(config, data.source, phase_table(commit), commit.step if commit else 0))
+    group.main_decides(lambda: _write_config(config))
+    end = End(config, order)
+    made = commit.step if commit else 0
+    if end.is_last(made):
+        return _nothing_left(config, order, made)
+    return _Session(config, data, group, commit, order, end).run(stop_request)
+
+
+def _nothing_left(config: RunConfig, order: Order, made: int) -> int:
+    if not made:
+        raise CorpusError(
+            f"data.at_end is stop, and the first step would see {', '.join(order.repeated(1))} twice;"
+            f" lower batch.global_size ({config.batch.global_size}) or the source's weight"
+        )
+    _log.info("run %s is complete: %d steps", config.output, made)
+    return 0
 
 
 def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:
@@ -83,12 +96,23 @@ def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:
     folder = Path(config.output)
     make_run_folder(config)
     stack.enter_context(RunLock(folder))
-    open_run(config)
+    if not (folder / "config.yaml").exists():
+        open_run(config)
     if not (folder / "tokenizer").exists():
         staging = folder / "tokenizer.partial"
         shutil.rmtree(staging, ignore_errors=True)
         data.tokenizer.save(staging)
         staging.rename(folder / "tokenizer")
+
+
+def _write_config(config: RunConfig) -> None:
+    """Only now: a config that contradicts what was trained must not take the place of the one that does not."""
+    open_run(config)
+    for path in withdrawn_files(config.data) if isinstance(config.data, CorpusData) else ():
+        digest, ids = read_withdrawn(path)
+        copy = Path(config.output) / "withdrawn" / f"{digest}.txt"
+        copy.parent.mkdir(exist_ok=True)
+        write_text(copy, withdrawn_text(ids))
 
 
 def _tell_corrupt(journal: Journal, name: str, reason: str) -> None:
@@ -99,12 +123,14 @@ def _tell_corrupt(journal: Journal, name: str, reason: str) -> None:
 class _Session:
     """One start of a run, from its first or resumed step to its end or interruption."""
 
-    def __init__(self, config: RunConfig, data: TrainingData, group: ProcessGroup, commit: Commit | None) -> None:
+    def __init__(self, config: RunConfig, data: TrainingData, group: ProcessGroup, commit: Commit | None, order: Order,
+                 end: End) -> None:  # fmt: skip
         self._config, self._data, self._group, self._commit = config, data, group, commit
         self._folder = Path(config.output)
         self._journal = Journal(self._folder)
         self._first_step = commit.step if commit else 0
-        self._order = self._make_order()
+        self._end = end
+        self._feed = DataFeed(config, data.source, order, group, self._journal, data.tokenizer.pad_id)
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
         started_from = commit.state["base"] if commit else None
@@ -120,16 +146,6 @@ class _Session:
         self._flops = training_flops_per_token(ingredients.transformers_config, config.data.sequence_length)
         self._seal = group.main_decides(lambda: self._sealed(ingredients))
         self._engine = self._start_engine(ingredients)
-
-    def _make_order(self) -> Order:
-        """By the committed phase table, if the config and the data still are what they were; else from the first."""
-        config, source = self._config, self._data.source
-        cuts = Cuts(source.shards, config.seed)
-        if self._commit is None:
-            first, changes = planned(config, source)
-            return Order(cuts, config.seed, [first], changes)
-        table = [Phase.from_json(values) for values in self._commit.state["phases"]]
-        return Order(cuts, config.seed, table, continued(config, source, table, self._commit.step))
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:
         """The run's seal, made at its first start, after the last of what it covers is written."""
@@ -182,9 +198,10 @@ class _Session:
         ledger = Ledger(self._folder, ranks.rank)
         stop = StopHook(self._group, stop_request, saving.save)
         hooks: list[Hook] = [ledger, metrics, *self._evaluation(tracker), saving, stop]
-        reason, exit_code = "complete", 0
+        exit_code = 0
         try:
-            run(steps(self._engine, self._batches(), self._schedule(), config.num_steps), hooks)
+            run(steps(self._engine, self._batches(), self._schedule(), self._end.is_last), hooks)
+            reason = self._end.reason(saving.last_saved)
         except StopTraining as stopped:
             reason, exit_code = stopped.reason, stopped.exit_code
         ledger.close()
@@ -197,22 +214,15 @@ class _Session:
         if self._group.ranks.is_main:
             event = "resume" if self._commit else "start"
             self._journal.write(event, step=self._first_step, world_size=self._group.ranks.world_size)
-            _log.info("%s at step %d of %d", event, self._first_step, self._config.num_steps)
+            _log.info("%s at step %d of %d", event, self._first_step, self._end.num_steps)
 
     def _batches(self) -> Any:
-        self._warn_of_epochs()
-        ranks = self._group.ranks
-        share = Share(ranks.rank, ranks.world_size, self._config.batch.micro_size)
-        loader = Loader(self._data.source, self._order, share, self._data.tokenizer.pad_id)
-        return loader.batches(self._first_step, self._config.num_steps)
-
-    def _warn_of_epochs(self) -> None:
-        for source, epochs in self._order.epochs(self._config.num_steps).items():
-            if epochs > 1 and self._group.ranks.is_main:
-                _log.warning("source %s will be seen %.1f times", source, epochs)
+        if self._group.ranks.is_main:
+            self._end.warn_of_epochs()
+        return self._feed.batches(self._first_step, self._end.num_steps)
 
     def _schedule(self) -> Callable[[int], float]:
-        return lambda step: learning_rate_share(self._config.schedule, step, self._config.num_steps)
+        return lambda step: learning_rate_share(self._config.schedule, step, self._end.num_steps)
 
     def _trackers(self) -> Composite:
         if not self._group.ranks.is_main:
@@ -239,7 +249,7 @@ class _Session:
         """What a checkpoint holds besides tensors. Raises DivergenceError, so that broken weights are never saved."""
         return {
             "totals": asdict(metrics.totals()),
-            "phases": [phase.to_json() for phase in self._order.phases(step - 1)],
+            "phases": [phase.to_json() for phase in self._feed.order.phases(step - 1)],
             "tokenizer": self._data.tokenizer.fingerprint(),
             "base": self._base_state,
             STATE_KEY: self._seal,

@@ -45,9 +45,9 @@ class StopTraining(Exception):
 
 
 def steps(
-    engine: Engine, batches: Iterable[Batch], schedule: Callable[[int], float], num_steps: int
+    engine: Engine, batches: Iterable[Batch], schedule: Callable[[int], float], is_last: Callable[[int], bool]
 ) -> Iterator[StepInfo]:
-    """Train on each batch in turn and say what happened."""
+    """Train on each batch in turn, up to the last of the run, and say what happened."""
     start = time.perf_counter()
     for batch in batches:
         share = schedule(batch.step)
@@ -62,8 +62,10 @@ def steps(
             digest=outcome.digest,
             learning_rate_share=share,
             seconds=now - start,
-            is_last=made == num_steps,
+            is_last=is_last(made),
         )
+        if is_last(made):
+            return
         start = time.perf_counter()
 
 

@@ -1,0 +1,126 @@
+"""The batches of one start of a run: phases that begin are journalled, and damaged chunks left out where wanted."""
+
+from bisect import bisect_left
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import pairwise
+
+from pipeline.config.data import CorpusData
+from pipeline.config.run import RunConfig
+from pipeline.data.batch import Batch
+from pipeline.data.corpora import LostTokensError
+from pipeline.data.loader import Loader, Sequences, Share
+from pipeline.data.order import Order
+from pipeline.data.phases import DamagedChunk
+from pipeline.engine.process_group import ProcessGroup
+from pipeline.runtime.journal import Journal
+from pipeline.runtime.logs import get_logger
+from pipeline.stages.data_history import changes_between
+
+_log = get_logger("data")
+
+
+class DataFeed:
+    """This rank's batches, by an order that all ranks change alike when a chunk is damaged."""
+
+    def __init__(
+        self, config: RunConfig, source: Sequences, order: Order, group: ProcessGroup, journal: Journal, pad_id: int
+    ) -> None:
+        """Set up."""
+        self.order = order
+        self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
+        self._share = Share(group.ranks.rank, group.ranks.world_size, config.batch.micro_size)
+        self._leaves_out = isinstance(config.data, CorpusData) and config.data.on_damage == "skip"
+
+    def batches(self, first_step: int, num_steps: int) -> Iterator[Batch]:
+        """Batches of steps [first_step, num_steps)."""
+        step = first_step
+        while step < num_steps:
+            step = yield from self._until_damage(step, num_steps)
+
+    def _until_damage(self, first_step: int, num_steps: int) -> Generator[Batch, None, int]:
+        """Batches up to the first step that reads a damaged chunk, which it returns."""
+        loader = Loader(self._source, self.order, self._share, self._pad_id)
+        with closing(loader.batches(first_step, num_steps)) as batches:
+            for step in range(first_step, num_steps):
+                batch, lost = self._next(batches)
+                found = self._agreed(lost)
+                if found:
+                    self._leave_out(found, step)
+                    return step
+                self._tell_phases(step)
+                assert batch is not None
+                yield batch
+        return num_steps
+
+    def _next(self, batches: Iterator[Batch]) -> tuple[Batch | None, DamagedChunk | None]:
+        """The next batch, or what is lost of it."""
+        try:
+            return next(batches), None
+        except LostTokensError as error:
+            if not self._leaves_out:
+                raise
+            return None, error.lost
+
+    def _agreed(self, lost: DamagedChunk | None) -> list[DamagedChunk]:
+        """What any rank lost of this step. Each rank reads other chunks, and all must go on by the same order.
+
+        They ask in the main thread between two steps, where collectives come in the same order on all ranks; the
+        loader, which is some steps ahead, keeps what it found until its step comes.
+        """
+        if not self._leaves_out or not self._group.max(lost is not None):
+            return []
+        return sorted({one for one in self._group.gather(lost) if one is not None})
+
+    def _leave_out(self, lost: list[DamagedChunk], step: int) -> None:
+        self.order = self.order.without(lost, step)
+        if self._group.ranks.is_main:
+            for source, shard, chunk in lost:
+                _log.warning("source %s, shard %d: chunk %d is damaged and left out from step %d on",
+                             source, shard, chunk, step)  # fmt: skip
+
+    def _tell_phases(self, step: int) -> None:
+        if not self._group.ranks.is_main:
+            return
+        for before, phase in pairwise(self.order.phases(step)):
+            if phase.first_step == step:
+                changed = changes_between(before.setting, phase.setting)
+                skipped = phase.skipped_steps * before.setting.global_batch
+                self._journal.write("phase", step=step, changed=changed, skipped_samples=skipped)
+
+
+class End:
+    """Where a run ends: at the config's last step or, if it is to stop at the end of data, before one that repeats."""
+
+    def __init__(self, config: RunConfig, order: Order) -> None:
+        """Find the end, where the sizes of shards tell it; else it is found step by step, as they are packed."""
+        data = config.data
+        self._order = order
+        self._stops = isinstance(data, CorpusData) and data.at_end == "stop"
+        self._is_known = not (isinstance(data, CorpusData) and _packs(data))
+        self.num_steps = config.num_steps
+        """Steps that the run makes, at most where packing decides how many sequences there are."""
+        if self._stops and self._is_known:
+            self.num_steps = bisect_left(range(1, config.num_steps + 1), True, key=lambda n: bool(order.repeated(n)))
+
+    def is_last(self, made: int) -> bool:
+        """Whether the run ends once so many steps are made."""
+        return made >= self.num_steps or (self._stops and not self._is_known and bool(self._order.repeated(made + 1)))
+
+    def reason(self, made: int) -> str:
+        """Why it ends there."""
+        ended = self._order.repeated(made + 1) if self._stops else []
+        return f"end of data: the next step would repeat {', '.join(ended)}" if ended else "complete"
+
+    def warn_of_epochs(self) -> None:
+        """Say how often sources come, if some come again. What packing decides is not worked out beforehand."""
+        if not self._is_known or self._stops:
+            return
+        epochs = self._order.epochs(self.num_steps)
+        if any(number > 1 for number in epochs.values()):
+            told = ", ".join(f"{name} {number:.1f} times" for name, number in epochs.items())
+            _log.warning("sources are seen again: by step %d %s", self.num_steps, told)
+
+
+def _packs(data: CorpusData) -> bool:
+    return "best_fit" in (data.packing, *(phase.packing for phase in data.phases))
