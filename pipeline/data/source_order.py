@@ -79,6 +79,25 @@ class SourceOrder:
         fewer = len(self.shards(spot.epoch))
         return Cursor(*spot, at.earlier, fewer if fewer < self._num_shards else None)
 
+    def upcoming(self, index: int, number: int) -> list[int]:
+        """The next shards that sequences from `index` on come out of, in their order; none is opened to say so."""
+        epoch, place = self._cursor.epoch, self._cursor.place
+        if index:
+            last = self._spot(index - 1)  # its shard was opened when it was taken; the one behind it may not be here
+            is_used_up = last.taken + 1 == self._cuts.size(self.shard_cut(last.epoch, last.place))
+            epoch, place = last.epoch, last.place + is_used_up
+        positions, found = self._cuts.sources[self.name].num_positions, dict[int, None]()
+        for _ in range(len(self.shards(epoch)) + self._num_shards):
+            if place == len(self.shards(epoch)):
+                epoch, place = epoch + 1, 0
+            shard = int(self.shards(epoch)[place])
+            if positions[shard]:
+                found[shard] = None
+            if len(found) == number:
+                break
+            place += 1
+        return list(found)
+
     def _spot(self, index: int) -> _Spot:
         cursor = self._cursor
         index += cursor.taken
