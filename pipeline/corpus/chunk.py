@@ -7,6 +7,7 @@
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,3 +90,21 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     np.lib.format.write_array(buffer, np.ascontiguousarray(little), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
+
+
+def npy_array(content: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The inverse of `npy_bytes` for one dimension. Raises ValueError if it is something else, or cut.
+
+    NumPy parses headers with Python's own parser, which fails with a SystemError when two threads happen to be in it
+    (seen on Python 3.11). Shards are opened in the background while the main thread compiles.
+    """
+    shape = re.search(rb"'shape': \((\d+),\)", content[:256])
+    if shape is None:
+        raise ValueError("not a one-dimensional array")
+    header = io.BytesIO()
+    written = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (int(shape[1]),)}
+    np.lib.format.write_array_header_1_0(header, written)
+    size = header.tell()
+    if content[:size] != header.getvalue() or len(content) != size + int(shape[1]) * dtype.itemsize:
+        raise ValueError(f"not an array of {dtype}, or cut")
+    return np.frombuffer(content, dtype, offset=size)

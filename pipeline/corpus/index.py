@@ -1,6 +1,5 @@
 """The index of a shard: where each chunk's tokens lie in the tarball. It can always be rebuilt from the tar."""
 
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.chunk import npy_bytes
+from pipeline.corpus.chunk import npy_array, npy_bytes
 from pipeline.errors import CorpusError
 from pipeline.runtime.files import atomic_file
 
@@ -32,11 +31,9 @@ def write_index(path: Path, index: NDArray[Any]) -> None:
 def read_index(shard: Path) -> NDArray[Any]:
     """A shard's index: from its file, or rebuilt from the tar when that is missing or damaged."""
     try:
-        content = index_path(shard).read_bytes()
-        index = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return npy_array(index_path(shard).read_bytes(), INDEX_DTYPE)
+    except (OSError, ValueError):
         return build_index(shard)
-    return index if index.dtype == INDEX_DTYPE and index.ndim == 1 else build_index(shard)
 
 
 def build_index(shard: Path) -> NDArray[Any]:

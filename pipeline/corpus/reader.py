@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, token_hash
+from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, npy_array, token_hash
 from pipeline.corpus.index import build_index, read_index
 from pipeline.corpus.stretches import split_at
 from pipeline.errors import CorpusError
@@ -233,7 +233,7 @@ class ShardReader:
                 stream = tar.extractfile(member)
                 assert stream is not None
                 if member.name.endswith(".docends.npy"):
-                    ends = np.load(io.BytesIO(stream.read()), allow_pickle=False).tolist()
+                    ends = npy_array(stream.read(), np.dtype("<u4")).tolist()
                 elif member.name.endswith(".meta.json"):
                     yield self._starts[chunk], json.loads(stream.read()), ends
                     chunk += 1

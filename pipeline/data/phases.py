@@ -5,7 +5,7 @@ It holds where every source stood, so that the order of a phase never depends on
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -134,7 +134,8 @@ class Phase:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        values: dict[str, Any] = _PHASE.dump_python(self, mode="json")
+        return values
 
     @staticmethod
     def from_json(values: Any) -> "Phase":

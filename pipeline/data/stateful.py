@@ -1,0 +1,138 @@
+"""The loader alone, for any PyTorch loop, in the manner of torchdata's `StatefulDataLoader`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.manifest import Split
+from pipeline.data.batch import Batch
+from pipeline.data.corpora import Corpora
+from pipeline.data.cuts import Cuts, Packing
+from pipeline.data.loader import Loader, Share
+from pipeline.data.mixture import integer_weights
+from pipeline.data.order import Order
+from pipeline.data.phases import Change, Phase, Setting, SourceShare
+from pipeline.errors import CheckpointError
+
+
+class Source(NamedTuple):
+    """One source of a mixture."""
+
+    corpus: str | Path
+    """The corpus folder."""
+    name: str
+    """The source's name in that corpus."""
+    weight: float = 1.0
+    """Share of the sequences, relative to the other weights."""
+
+
+def source_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A name for each (corpus, source): the source's own; one that two corpora have gets a number."""
+    names: dict[tuple[str, str], str] = {}
+    for key in keys:
+        if key not in names:
+            names[key] = key[1] if key[1] not in names.values() else f"{key[1]}#{len(names)}"
+    return names
+
+
+class StatefulLoader:
+    """One rank's batches of a mixture, one after the other.
+
+    Its state is the number of batches handed out and the phase table, and is the same on every rank. It may be loaded
+    into a loader with another number of ranks or another micro size: global batches stay the same, sample for sample.
+    With other weights, sources, length, packing or global size, what is left of the data goes on in the new way, and
+    nothing is lost or repeated.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        sequence_length: int,
+        global_size: int,
+        micro_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        packing: Packing = "concat",
+        mask_documents: bool = False,
+        pad_id: int = 0,
+        split: Split = "train",
+        num_steps: int | None = None,
+    ) -> None:
+        """Open the corpora.
+
+        Args:
+            sources: The mixture.
+            sequence_length: Tokens per sequence.
+            global_size: Sequences of all ranks in a batch.
+            micro_size: Sequences in a micro batch.
+            rank: This process's number.
+            world_size: How many processes there are.
+            seed: Seeds the order of samples.
+            packing: `concat`: windows over the stream of documents; `best_fit`: no document is cut that fits.
+            mask_documents: Whether documents in one window are kept apart, by `position_ids`.
+            pad_id: Token where there is no text; nothing is learned there.
+            split: `train` or `validation`.
+            num_steps: How many batches there are; None: without end, epoch after epoch.
+
+        Raises:
+            CorpusError: A corpus or source is missing or empty, or corpora differ in their tokenizer.
+        """
+        names = source_names((str(source.corpus), source.name) for source in sources)
+        named = {name: (Corpus(Path(folder)), source) for (folder, source), name in names.items()}
+        self._source = Corpora(named, split)
+        self._cuts = Cuts(self._source.shards, seed)
+        weights = integer_weights([source.weight for source in sources])
+        shares = tuple(self._share_of(name, weight) for name, weight in zip(names.values(), weights, strict=True))
+        self._setting = Setting(shares, sequence_length, global_size, packing, mask_documents)
+        self._share, self._pad_id, self._seed = Share(rank, world_size, micro_size), pad_id, seed
+        self._num_steps, self._step = num_steps, 0
+        self._order = Order(self._cuts, seed, [Phase(0, 0, self._setting)])
+
+    def _share_of(self, name: str, weight: int) -> SourceShare:
+        number = len(self._source.shards[name].num_positions)
+        return SourceShare(name, self._source.fingerprint(name, number), number, weight)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches that have not been handed out, prepared in the background."""
+        loader = Loader(self._source, self._order, self._share, self._pad_id)
+        with closing(loader.batches(self._step, self._num_steps)) as batches:
+            for batch in batches:
+                self._step = batch.step + 1
+                yield batch
+
+    def __len__(self) -> int:
+        """Number of batches, those handed out included. Raises TypeError where there is no end."""
+        if self._num_steps is None:
+            raise TypeError("StatefulLoader without num_steps has no end and so no length; give num_steps")
+        return self._num_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: the batches handed out so far, and under what settings they came."""
+        phases = self._order.phases(self._step - 1)
+        return {"step": self._step, "seed": self._seed, "phases": [phase.to_json() for phase in phases]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the batches of a state; loops begun before do not see it.
+
+        Raises:
+            CheckpointError: The state is of another seed, of a source that is not here, or of other data.
+        """
+        if state["seed"] != self._seed:
+            raise CheckpointError(f"seed ({self._seed}) differs from the state's ({state['seed']}); give that one")
+        table = [Phase.from_json(values) for values in state["phases"]]
+        for share in (share for phase in table for share in phase.setting.sources):
+            self._require(share)
+        step = int(state["step"])
+        changes = [Change(step, self._setting)] if table and table[-1].setting != self._setting else []
+        self._order = Order(self._cuts, self._seed, table or [Phase(0, 0, self._setting)], changes)
+        self._step = step
+
+    def _require(self, share: SourceShare) -> None:
+        if share.name not in self._source.shards:
+            raise CheckpointError(f"source {share.name!r} of the state is not among sources; add it, with weight 0")
+        if self._source.fingerprint(share.name, share.num_shards) != share.fingerprint:
+            raise CheckpointError(f"data of source {share.name!r} changed since the state was saved; restore it")
