@@ -34,7 +34,9 @@ class RunFailedError(Exception):
     """A contender ended with an error; holds the end of what it said."""
 
 
-def run_alone(module: str, arguments: Sequence[str], num_cores: int = 1) -> dict[str, Any]:
+def run_alone(
+    module: str, arguments: Sequence[str], num_cores: int = 1, python: str | Path = sys.executable
+) -> dict[str, Any]:
     """Run `python -m MODULE ARGUMENTS` on so many cores and return the JSON object in its last line of output.
 
     Raises:
@@ -46,7 +48,7 @@ def run_alone(module: str, arguments: Sequence[str], num_cores: int = 1) -> dict
     os.sched_setaffinity(0, sorted(allowed)[-num_cores:])  # which the process inherits before it imports anything
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [str(python), "-m", module, *arguments],
             env={**os.environ, **ONE_THREAD},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
