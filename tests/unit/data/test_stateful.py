@@ -66,7 +66,7 @@ def read(batches: Sequence[torch.Tensor]) -> Counter[int]:
     ),
     packing=st.sampled_from(["concat", "best_fit"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_global_batches_do_not_depend_on_when_and_where_states_are_loaded(
     corpora: Path, stretches: list[tuple[int, int, int, int]], packing: str
 ) -> None:
@@ -97,18 +97,29 @@ def test_global_batches_do_not_depend_on_when_and_where_states_are_loaded(
 def test_a_state_goes_on_in_another_way_and_nothing_is_lost_or_repeated(
     corpora: Path, first: int, ways: list[tuple[int, int, str]]
 ) -> None:
-    """One source: each token that has one behind it is read once before any is read again."""
-    loader, web = build(corpora, weights={"web": 1.0}), SIZES["web"]
+    """One source: whenever one looks, no token has been read two times more than another."""
+    loader = build(corpora, weights={"web": 1.0})
     found = take([loader], first)
     for length, global_size, packing in ways:
         state = loader.state_dict()
         loader = build(corpora, weights={"web": 1.0}, sequence_length=length, global_size=global_size, packing=packing)
         loader.load_state_dict(state)
         found += take([loader], 1, global_size)
-    last = len(found)
-    while len(read(found)) < sum(map(sum, web)) - len(web):
+        assert max(times(found)) - min(times(found)) <= 1
+    while max(times(found)) < 3:
         found += take([loader], 1, global_size)
-    assert max(read(found[: max(last, len(found)) - 1]).values(), default=1) == 1 or last == len(found)
+        assert max(times(found)) - min(times(found)) <= 1
+
+
+def times(batches: Sequence[torch.Tensor]) -> list[int]:
+    """How often each token of `web` was read, but for those that end a shard: they have nothing behind them."""
+    counts = read(batches)
+    return [
+        counts[1000 * s + 100 * d + n]
+        for s, sizes in enumerate(SIZES["web"])
+        for d, size in enumerate(sizes)
+        for n in range(size - (d == len(sizes) - 1))
+    ]
 
 
 def test_the_state_counts_what_was_handed_out_and_not_what_was_prepared(corpora: Path) -> None:
