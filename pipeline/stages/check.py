@@ -7,7 +7,9 @@ from pipeline.config.data import CorpusData, InstructData
 from pipeline.config.model import CheckpointModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
+from pipeline.data.holes import read_withdrawn
 from pipeline.errors import CorpusError
+from pipeline.stages.data_plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import check_run_folder, read_run
 from pipeline.tokenizer.load import load_tokenizer
 
@@ -33,8 +35,10 @@ def check_inputs(config: Config) -> None:
 
 
 def _check_sources(data: CorpusData) -> None:
-    for entry in data.sources:
-        Corpus(Path(entry.corpus)).manifest.shards("train", entry.source)
+    for folder, source in source_names(data):
+        Corpus(Path(folder)).manifest.shards("train", source)
+    for path in withdrawn_files(data):
+        read_withdrawn(path)
 
 
 def _check_files(data: InstructData) -> None:

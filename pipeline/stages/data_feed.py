@@ -98,7 +98,7 @@ class End:
         self._order = order
         self._stops = isinstance(data, CorpusData) and data.at_end == "stop"
         self._is_known = not (isinstance(data, CorpusData) and _packs(data))
-        self.num_steps = config.num_steps
+        self.num_steps = self._planned = config.num_steps
         """Steps that the run makes, at most where packing decides how many sequences there are."""
         if self._stops and self._is_known:
             self.num_steps = bisect_left(range(1, config.num_steps + 1), True, key=lambda n: bool(order.repeated(n)))
@@ -109,7 +109,7 @@ class End:
 
     def reason(self, made: int) -> str:
         """Why it ends there."""
-        ended = self._order.repeated(made + 1) if self._stops else []
+        ended = self._order.repeated(made + 1) if self._stops and made < self._planned else []
         return f"end of data: the next step would repeat {', '.join(ended)}" if ended else "complete"
 
     def warn_of_epochs(self) -> None:

@@ -140,9 +140,10 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
         model = base.model
     else:
         model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention)
-    if config.data.sequence_length > model.config.max_position_embeddings:
+    length = max(stretch.sequence_length for stretch in config.stretches)
+    if length > model.config.max_position_embeddings:
         raise ConfigError(
-            f"data.sequence_length ({config.data.sequence_length}) exceeds the model's max_positions"
+            f"data.sequence_length ({length}) exceeds the model's max_positions"
             f" ({model.config.max_position_embeddings}); lower the one or raise the other"
         )
     plain_config = model.config

@@ -189,7 +189,7 @@ class _Session:
         metrics = MetricsHook(
             self._engine, tracker, config.tracking.log_every_steps,
             Totals(**self._commit.state["totals"]) if self._commit else Totals(),
-            config.batch.global_size * config.data.sequence_length, lambda rate: rate * self._flops / self._peak,
+            config.tokens_at, lambda rate: rate * self._flops / self._peak,
         )  # fmt: skip
         saving = CheckpointHook(
             self._engine, self._folder, config.checkpoints,

@@ -38,7 +38,7 @@ class MetricsHook:
         tracker: Tracker,
         every: int,
         totals: Totals,
-        positions_per_step: int,
+        tokens_at: Callable[[int], int],
         utilisation: Callable[[float], float],
     ) -> None:
         """Set up.
@@ -48,12 +48,12 @@ class MetricsHook:
             tracker: Where rows go; only rank 0's is used.
             every: Steps between rows.
             totals: What was gathered before the first step of this session.
-            positions_per_step: Tokens that a step's sequences have room for; throughput counts them, padding included.
+            tokens_at: Tokens that the sequences before a step have room for; throughput counts padding, too.
             utilisation: Model FLOPs utilisation at a number of tokens per second.
         """
         self._engine, self._tracker, self._every = engine, tracker, every
         self._utilisation = utilisation
-        self._positions_per_step = positions_per_step
+        self._tokens_at = tokens_at
         self._reset(totals)
 
     def _reset(self, totals: Totals) -> None:
@@ -100,7 +100,7 @@ class MetricsHook:
         totals = self.totals()
         self._seconds += time.perf_counter() - waited  # what the device still had to do
         tokens_seen = totals.tokens_seen + totals.num_tokens
-        rate = self._steps * self._positions_per_step / self._seconds
+        rate = (self._tokens_at(info.step) - self._tokens_at(info.step - self._steps)) / self._seconds
         norm = f"{self._engine.norm_name}_norm"
         row = {
             "train/loss": totals.loss_sum / max(1, totals.num_tokens),
