@@ -19,6 +19,8 @@ from pipeline.errors import CorpusError
 from pipeline.runtime.files import sync_file, sync_folder
 
 _TOKENIZER = "tokenizer"
+_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""All that `pipeline.tokenizer` reads."""
 
 
 class CorpusCopy:
@@ -70,16 +72,36 @@ class CorpusCopy:
         (partial / _TOKENIZER).mkdir(parents=True)
         (partial / MANIFEST_NAME).write_bytes(manifest)
         sync_file(partial / MANIFEST_NAME)
-        read_manifest(partial)
-        for name, size in self._store.names(_TOKENIZER).items():
-            self._fetch(f"{_TOKENIZER}/{name}", partial / _TOKENIZER / name, size)
+        fingerprint = read_manifest(partial).tokenizer.fingerprint
+        what = self._store.shown(_TOKENIZER)
+        files = self._store.patience.result(what, lambda: self._tokenizer_files(fingerprint))
+        for name, content in files.items():
+            (partial / _TOKENIZER / name).write_bytes(content)
+            sync_file(partial / _TOKENIZER / name)
         partial.rename(self.folder)
         sync_folder(self.folder.parent)
 
-    def _fetch(self, name: str, path: Path, num_bytes: int | None) -> None:
-        what = self._store.shown(name)
-        self._store.patience.result(what, lambda: self._store.download(name, path, num_bytes))
-        sync_file(path)
+    def _tokenizer_files(self, fingerprint: str) -> dict[str, bytes]:
+        """The tokenizer's files, asked for by their names, as not everybody who may read may also list."""
+        files: dict[str, bytes] = {}
+        for name in _TOKENIZER_FILES:
+            try:
+                files[name] = self._store.read(f"{_TOKENIZER}/{name}")
+            except (FileNotFoundError, PermissionError):  # who may not list is not told that there is no such file
+                continue
+            if fingerprint in (_fingerprint(files), hashlib.sha256(files[name]).hexdigest()):
+                return files
+        if not files:
+            raise FileNotFoundError("there is none of " + ", ".join(_TOKENIZER_FILES))
+        raise DamagedBodyError("it is not the one that the tokens were made with")
+
+
+def _fingerprint(files: dict[str, bytes]) -> str:
+    """As `pipeline.tokenizer` computes it where there are several files; of `tokenizer.model` it is the sha256."""
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @cache  # one for all corpora of a process

@@ -16,7 +16,8 @@ _PASSING_NUMBERS = {
     errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EPIPE,
 }  # fmt: skip
 """Of an OSError; s3fs says EBUSY for 503 and EREMOTEIO for 500."""
-_PASSING_CLASSES = {"HTTPClientError", "ClientError", "TransportError", "ChecksumError"}
+_DAMAGED_CLASSES = {"DamagedBodyError", "FlexibleChecksumError", "ChecksumError", "IncompleteReadError"}
+_PASSING_CLASSES = _DAMAGED_CLASSES | {"HTTPClientError", "ClientError", "TransportError"}
 """Errors of network packages that are no OSError, by name, as the packages need not be there; botocore's ClientError
 has a status and is decided by that."""
 _FATAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -74,21 +75,24 @@ def may_pass(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status >= 500 or status in _RETRIED_STATUSES
-    if isinstance(error, (DamagedBodyError, TimeoutError, ConnectionError)):
+    if isinstance(error, (TimeoutError, ConnectionError)):
         return True
     if isinstance(error, OSError) and not isinstance(error, _FATAL) and error.errno in _PASSING_NUMBERS:
         return True
-    return any(kind.__name__ in _PASSING_CLASSES for kind in type(error).__mro__)
+    return _is_one_of(error, _PASSING_CLASSES)
+
+
+def _is_one_of(error: Exception, names: set[str]) -> bool:
+    return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def _status(error: Exception) -> int | None:
     """The HTTP status that an error of aiohttp, gcsfs or botocore tells."""
     response = getattr(error, "response", None)
     told = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-    for value in (told, getattr(error, "status", None), getattr(error, "code", None)):
-        if isinstance(value, int) and value >= 100:
-            return value
-    return None
+    if told is None:
+        told = getattr(error, "status", None) or getattr(error, "code", None)
+    return told if isinstance(told, int) and told >= 100 else None
 
 
 def _failure(what: str, error: Exception, attempts: int) -> CorpusError:
@@ -96,7 +100,7 @@ def _failure(what: str, error: Exception, attempts: int) -> CorpusError:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         cure = "free some space, or lower data.cache.max_bytes"
-    elif isinstance(error, DamagedBodyError):
+    elif _is_one_of(error, _DAMAGED_CLASSES):
         cure = "the object is damaged: copy it anew, or run `tarmac verify` on the corpus that it was copied from"
     else:
         cure = "check the address, the network and your credentials"

@@ -29,23 +29,15 @@ class Store:
     def __str__(self) -> str:
         return shown(self._url)
 
-    def names(self, folder: str) -> dict[str, int | None]:
-        """Name of each file in a folder, and size if the server tells it. Raises CorpusError if that fails."""
-        url = join(self._url, folder)
-        path = self._path(url)
-        found = self.patience.result(url, lambda: self._system.find(path, detail=True))
-        names = {name.partition("?")[0].rpartition("/")[2]: info.get("size") for name, info in found.items()}
-        return {name: size for name, size in names.items() if name}
-
     def read(self, name: str) -> bytes:
         """A small file, asked for once. Raises what the network does."""
         content: bytes = self._system.cat_file(self._path(join(self._url, name)))
         return content
 
-    def download(self, name: str, path: Path, num_bytes: int | None) -> None:
+    def download(self, name: str, path: Path, num_bytes: int) -> None:
         """Write a file to a path, once. Raises DamagedBodyError at another size, and what the network does."""
         self._system.get_file(self._path(join(self._url, name)), str(path))
-        if num_bytes not in (None, path.stat().st_size):
+        if path.stat().st_size != num_bytes:
             raise DamagedBodyError(f"{path.stat().st_size} bytes arrived, should be {num_bytes}")
 
     def shown(self, name: str) -> str:
