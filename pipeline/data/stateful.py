@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.manifest import Split
 from pipeline.data.batch import Batch
 from pipeline.data.corpora import Corpora
@@ -21,7 +21,7 @@ class Source(NamedTuple):
     """One source of a mixture."""
 
     corpus: str | Path
-    """The corpus folder."""
+    """The corpus folder, or its URL."""
     name: str
     """The source's name in that corpus."""
     weight: float = 1.0
@@ -82,7 +82,8 @@ class StatefulLoader:
             CorpusError: A corpus or source is missing or empty, or corpora differ in their tokenizer.
         """
         names = source_names((str(source.corpus), source.name) for source in sources)
-        named = {name: (Corpus(Path(folder)), source) for (folder, source), name in names.items()}
+        corpora = {folder: open_corpus(folder) for folder, _ in names}
+        named = {name: (corpora[folder], source) for (folder, source), name in names.items()}
         self._source = Corpora(named, split)
         self._cuts = Cuts(self._source.shards, seed)
         weights = integer_weights([source.weight for source in sources])
