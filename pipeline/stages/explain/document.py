@@ -42,6 +42,8 @@ class Seen:
     shard: int
     sequence: int
     """Its number in the shard."""
+    is_withdrawn: bool
+    """Whether the step reads padding in its place."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ def explain_document(
         for one in found
     ]
     past, coming, is_complete = _parted(merge(*reads, key=lambda one: one[:2]), run.num_trained, times)
-    seen = tuple(_seen(run, one, run.share(one.step + 1, world_size, micro_size)) for one in (*past, *coming))
+    seen = tuple(
+        _seen(run, found[0].span.record.id, one, run.share(one.step + 1, world_size, micro_size))
+        for one in (*past, *coming)
+    )
     places = tuple(Place(one.source, one.shard, one.span.start, one.span.stop - one.span.start) for one in found)
     record = found[0].span.record
     return DocumentTimes(
@@ -106,6 +111,7 @@ def _parted(
     return past, [], True
 
 
-def _seen(run: Explained, one: Occurrence, share: Share) -> Seen:
+def _seen(run: Explained, document: str, one: Occurrence, share: Share) -> Seen:
     is_trained, at = one.step < run.num_trained, one.at
-    return Seen(one.step + 1, is_trained, *part_of(share, one.place), at.source, at.epoch, at.shard, one.sequence)
+    return Seen(one.step + 1, is_trained, *part_of(share, one.place), at.source, at.epoch, at.shard, one.sequence,
+                run.withdraws(document, one.step + 1))  # fmt: skip

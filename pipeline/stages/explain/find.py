@@ -73,11 +73,7 @@ def _candidates(source: Corpora, shards: list[tuple[str, int]], needle: bytes) -
 
 
 def _holds(source: CorpusSource, shard: int, needle: bytes) -> bool:
-    return any(needle in meta for meta in _metadata(_path(source, shard)))
-
-
-def _path(source: CorpusSource, shard: int) -> Path:
-    return source.corpus.shard_path(source.split, source.source, source.entries[shard])
+    return any(needle in meta for meta in _metadata(source.reader(shard).path))  # opened, it is here)
 
 
 def _metadata(path: Path) -> Iterator[bytes]:

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.run import RunConfig
-from pipeline.data.cuts import Cuts
+from pipeline.data.corpora import Corpora
 from pipeline.data.loader import Share
 from pipeline.data.order import Order
-from pipeline.data.phases import Phase
-from pipeline.engine.checkpoint.commit import Commit, newest_commit
+from pipeline.engine.checkpoint.commit import newest_commit
 from pipeline.errors import RunError
 from pipeline.runtime.journal import Journal
-from pipeline.stages.data_plan import continued, planned
+from pipeline.stages.data_plan import order_of, phase_table
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 
@@ -38,6 +37,12 @@ class Explained:
                 raise RunError(f"{name} ({size}) must be at least 1")
         return Share(0, world_size, micro_size)
 
+    def withdraws(self, document: str, step: int) -> bool:
+        """Whether a step, from 1, leaves out the text of a document."""
+        withdrawn = self.order.phase(step - 1).setting.holes.withdrawn
+        source = self.data.source
+        return isinstance(source, Corpora) and bool(withdrawn) and document in source.withdrawn[withdrawn]
+
     def _world_size(self, step: int) -> int:
         """Of the last session that began before a step."""
         return next((size for first, size in reversed(self.sessions) if first < step), 1)
@@ -50,14 +55,6 @@ def open_explained(folder: Path) -> Explained:
     commit = newest_commit(folder / "checkpoints")
     events = [event for event in Journal(folder).read() if event["event"] in ("start", "resume")]
     sessions = tuple((int(event["step"]), int(event["world_size"])) for event in events)
-    return Explained(folder, config, data, _order(config, data, commit), commit.step if commit else 0, sessions)
-
-
-def _order(config: RunConfig, data: TrainingData, commit: Commit | None) -> Order:
-    """By the phase table of a checkpoint, or from the beginning."""
-    cuts = Cuts(data.source.shards, config.seed)
-    if commit is None:
-        first, changes = planned(config, data.source)
-        return Order(cuts, config.seed, [first], changes)
-    table = [Phase.from_json(values) for values in commit.state["phases"]]
-    return Order(cuts, config.seed, table, continued(config, data.source, table, commit.step))
+    num_trained = commit.step if commit else 0
+    order = order_of(config, data.source, phase_table(commit), num_trained)
+    return Explained(folder, config, data, order, num_trained, sessions)

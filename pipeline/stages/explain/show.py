@@ -48,7 +48,8 @@ def _named(reading: Reading) -> str:
         return f"{reading.origin}:{reading.position}"
     stretch = f"tokens {reading.first_token}–{reading.last_token} of {reading.document_tokens}"
     kept = "".join(f"  {key}={value}" for key, value in reading.metadata.items())
-    return f"{reading.origin}#{reading.position}  {reading.id}  {stretch}{kept}"
+    withdrawn = "  withdrawn: padding is read" if reading.is_withdrawn else ""
+    return f"{reading.origin}#{reading.position}  {reading.id}  {stretch}{kept}{withdrawn}"
 
 
 def _text(text: str, full: bool) -> str:
@@ -79,7 +80,7 @@ def print_document(times: DocumentTimes) -> None:
         return
     table = Table("Step", "", "Source", "Epoch", "Shard", "Sequence", "Rank", "Micro batch", "Row")
     for one in times.seen:
-        when = "seen" if one.is_trained else "to come"
+        when = "withdrawn" if one.is_withdrawn else "seen" if one.is_trained else "to come"
         values = (one.epoch, one.shard, one.sequence, one.rank, one.micro_batch, one.row)
         table.add_row(str(one.step), when, escape(one.source), *map(str, values))
     console.print(

@@ -32,7 +32,9 @@ class Reading:
     document_tokens: int
     """Tokens of the whole document."""
     text: str
-    """Of the tokens, as the model reads them."""
+    """Of the tokens, as the model reads them: of a withdrawn document or a damaged chunk there is none."""
+    is_withdrawn: bool
+    """Whether its text is left out."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def explain_step(
     loader = Loader(run.data.source, run.order, Share(0, 1, len(samples)), run.data.tokenizer.pad_id)
     read = loader.batch(step - 1).micro_batches[0].input_ids.numpy()  # the very tokens, holes and padding included
     rows = [
-        _row(run, sample, place, read[place].tolist(), share)
+        _row(run, step, sample, place, read[place].tolist(), share)
         for place, sample in enumerate(samples)
         if rank in (None, part_of(share, place)[0])
     ]
@@ -103,7 +105,7 @@ def part_of(share: Share, place: int) -> tuple[int, int, int]:
     return rank, micro_batch, row
 
 
-def _row(run: Explained, sample: Sample, place: int, tokens: list[int], share: Share) -> Row:
+def _row(run: Explained, step: int, sample: Sample, place: int, tokens: list[int], share: Share) -> Row:
     at = sample.at
     return Row(
         sample.number,
@@ -112,16 +114,16 @@ def _row(run: Explained, sample: Sample, place: int, tokens: list[int], share: S
         at.epoch,
         at.shard,
         sample.sequence,
-        _documents(run, sample, tokens),
+        _documents(run, step, sample, tokens),
     )
 
 
-def _documents(run: Explained, sample: Sample, tokens: list[int]) -> tuple[Reading, ...]:
+def _documents(run: Explained, step: int, sample: Sample, tokens: list[int]) -> tuple[Reading, ...]:
     source = run.data.source
     if isinstance(source, Conversations):
         origin, _, line = source.places[sample.sequence].rpartition(":")
         text = run.data.tokenizer.decode(tokens)
-        return (Reading("", origin, int(line), {}, 0, len(tokens), len(tokens), text),)
+        return (Reading("", origin, int(line), {}, 0, len(tokens), len(tokens), text, False),)
     assert isinstance(source, Corpora)
     starts, stops, _ = run.order.cuts.pieces(sample.at).of(np.array([sample.sequence]))
     spans = source.shards[sample.at.source].spans(sample.at.shard)
@@ -130,14 +132,13 @@ def _documents(run: Explained, sample: Sample, tokens: list[int]) -> tuple[Readi
         for span in (span for span in spans if span.start < stop and span.stop > start):
             first, last = max(start, span.start), min(stop, span.stop)
             text = run.data.tokenizer.decode(tokens[column + first - start : column + last - start])
-            found.append(_reading(span, first, last, text))
+            found.append(_reading(span, first, last, text, run.withdraws(span.record.id, step)))
         column += stop - start
     return tuple(found)
 
 
-def _reading(span: DocumentSpan, first: int, last: int, text: str) -> Reading:
+def _reading(span: DocumentSpan, first: int, last: int, text: str, is_withdrawn: bool) -> Reading:
     record, size = span.record, span.stop - span.start
     metadata = dict(record.metadata)
-    return Reading(
-        record.id, record.origin, record.position, metadata, first - span.start, last - span.start, size, text
-    )
+    return Reading(record.id, record.origin, record.position, metadata, first - span.start, last - span.start, size,
+                   text, is_withdrawn)  # fmt: skip

@@ -16,6 +16,7 @@ from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 
 LENGTH, STEPS = 48, 24
 TEXTS = small_texts(150)
+WITHDRAWN = range(0, 100, 3)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"corpus": str(corpus), "source": "small", "weight": weight}
         for corpus, weight in zip(corpora, (3, 1), strict=True)
     ]
+    (folder / "withdrawn").write_text("".join(f"{number:032x}\n" for number in WITHDRAWN))
     config = {
         "stage": "pretrain",
         "output": str(folder / "run"),
@@ -36,7 +38,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "type": "corpus",
             "sources": sources,
             "sequence_length": LENGTH,
-            "phases": [{"at_step": 9, "sequence_length": 64, "packing": "best_fit", "global_size": 7}],
+            "phases": [
+                {"at_step": 9, "sequence_length": 64, "packing": "best_fit", "global_size": 7},
+                {"at_step": 20, "withdrawn": str(folder / "withdrawn")},
+            ],
             "skip": [[4, 6]],
         },
         "batch": {"global_size": 10, "micro_size": 2},
@@ -79,11 +84,13 @@ def test_it_says_what_each_rank_reads(opened: Explained, step: int) -> None:
     for row in found.rows:
         tokens = read.pop((row.rank, row.micro_batch, row.row))
         assert "".join(one.text for one in row.documents) == decode([token for token in tokens if token != pad_id])
-        assert sum(one.last_token - one.first_token for one in row.documents) == sum(t != pad_id for t in tokens)
+        kept = [one.last_token - one.first_token for one in row.documents if not one.is_withdrawn]
+        assert sum(kept) == sum(token != pad_id for token in tokens)
         for one in row.documents:
             ids = [*opened.data.tokenizer.encode(TEXTS[one.position]), eos_id]
             assert len(ids) == one.document_tokens
-            assert one.text == decode(ids[one.first_token : one.last_token])
+            assert one.is_withdrawn == (step > 20 and one.position in WITHDRAWN)
+            assert one.text == ("" if one.is_withdrawn else decode(ids[one.first_token : one.last_token]))
             assert (one.id, one.origin) == (f"{one.position:032x}", "small.txt")
     assert all(set(tokens) == {pad_id} for tokens in read.values())  # what fills the last micro batches up
 
@@ -130,6 +137,7 @@ def test_people_can_read_it(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "│ def step_" in text
     whole = command(capsys, run, "--step", 2, "--full")
     assert '│     """It adds the' in whole
+    assert "withdrawn: padding is read" in command(capsys, run, "--step", STEPS)
     table = command(capsys, run, "--document", "small.txt#5", "--times", 2)
     assert "to come" in table
     assert "More are to come." in table
