@@ -1,0 +1,221 @@
+"""Two real ranks: whatever the data go through, a run that was killed reads what the one that never stopped reads."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from pipeline.corpus.corpus import Corpus
+from pipeline.data.phases import DamagedChunk, Phase
+from pipeline.runtime.files import read_json_lines
+from tests.distributed.jobs import ROOT, free_port
+from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
+
+TIMEOUT_SECONDS = 240
+STEPS = 30
+
+PHASES: dict[str, Any] = {
+    "phases": [
+        {"at_step": 3, "sequence_length": 24},
+        {"at_step": 5, "sources": {"web": 1, "code": 3}},
+        {"at_step": 8, "global_size": 6, "packing": "best_fit"},
+        {"at_step": 10, "sequence_length": 20, "packing": "concat"},
+    ],
+    "skip": [[4, 7], [9, 11]],
+}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
+    folder = tmp_path_factory.mktemp("corpora")
+    tokenizer = small_tokenizer(folder / "tokenizer")
+    return {name: small_corpus(folder / name, tokenizer, small_texts(number, first), small_texts(4, 900))
+            for name, number, first in (("web", 120, 0), ("code", 50, 300))}  # fmt: skip
+
+
+def recipe(folder: Path, corpora: dict[str, Corpus], name: str, **data: Any) -> Path:
+    """A tiny pre-training recipe in a folder of its own."""
+
+    def sources(shares: dict[str, int]) -> list[dict[str, Any]]:
+        return [
+            {"corpus": str(corpora[key].folder), "source": "small", "weight": share} for key, share in shares.items()
+        ]
+
+    phases = [{**phase, **({"sources": sources(phase["sources"])} if "sources" in phase else {})}
+              for phase in data.pop("phases", [])]  # fmt: skip
+    values = {
+        "stage": "pretrain", "output": str(folder / name), "seed": 5, "model": {**LLAMA, "max_positions": 64},
+        "data": {"type": "corpus", "sources": sources({"web": 2, "code": 1}), "sequence_length": 16, "phases": phases,
+                 **data},
+        "batch": {"global_size": data.pop("global_size", 8), "micro_size": 2}, "duration": {"steps": STEPS},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+        "engine": {"zero_stage": 0, "precision": "fp32", "compile": False, "timeout_seconds": 60},
+        "checkpoints": {"every_steps": 2, "keep_last": 20}, "evaluation": {"every_steps": 1000, "max_sequences": 4},
+        "tracking": {"log_every_steps": 1, "wandb": {"mode": "disabled"}},
+    }  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def start(path: Path, world_size: int = 2) -> list["subprocess.Popen[bytes]"]:
+    """A rank each, as `torchrun` would start them."""
+    port, processes = str(free_port()), []
+    for rank in range(world_size):
+        environment = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "",
+        }  # fmt: skip
+        with (path.parent / f"{path.stem}.{rank}").open("ab") as errors:
+            processes.append(subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli", "train", str(path)], cwd=ROOT, env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+            ))  # fmt: skip
+    return processes
+
+
+def said(path: Path) -> str:
+    return "".join((path.parent / f"{path.stem}.{rank}").read_text()[-3000:] for rank in (0, 1)
+                   if (path.parent / f"{path.stem}.{rank}").exists())  # fmt: skip
+
+
+def train(path: Path, world_size: int = 2, status: int = 0) -> None:
+    for process in start(path, world_size):
+        assert process.wait(TIMEOUT_SECONDS) == status, said(path)
+
+
+def train_and_kill(path: Path, run: Path, step: int) -> None:
+    """Kill rank 1 once a step is made."""
+    processes = start(path)
+    while not any(row["step"] >= step for row in read_json_lines(run / "metrics.jsonl")):
+        assert all(process.poll() is None for process in processes), said(path)
+        time.sleep(0.01)
+    psutil.Process(processes[1].pid).send_signal(signal.SIGKILL)
+    assert [process.wait(TIMEOUT_SECONDS) != 0 for process in processes] == [True, True]
+
+
+def ledger(run: Path, rank: int) -> dict[int, str]:
+    """Digest per step; a step that was made twice must have the same one."""
+    digests: dict[int, str] = {}
+    for row in read_json_lines(run / "ledger" / f"rank-{rank:05d}.jsonl"):
+        assert digests.setdefault(row["step"], row["digest"]) == row["digest"]
+    return digests
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Training loss of each step; the later row of a step wins."""
+    return {row["step"]: row["train/loss"] for row in read_json_lines(run / "metrics.jsonl") if "train/loss" in row}
+
+
+def events(run: Path, event: str) -> list[dict[str, Any]]:
+    return [row for row in read_json_lines(run / "journal.jsonl") if row["event"] == event]
+
+
+def committed(run: Path) -> list[Phase]:
+    """The phase table of the last checkpoint."""
+    newest = max((run / "checkpoints").glob("step-*"))
+    return [Phase.from_json(one) for one in json.loads((newest / "COMMIT.json").read_text())["state"]["phases"]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, corpora: dict[str, Corpus]) -> Path:
+    """A run through all phases that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(recipe(folder, corpora, "run", **PHASES))
+    return folder / "run"
+
+
+def test_a_killed_run_goes_on_bit_by_bit_through_phases_that_were_added_later(
+    tmp_path: Path, corpora: dict[str, Corpus], whole: Path
+) -> None:
+    """It begins with what is known at step 0, is killed between two phases, and is told the rest when it resumes."""
+    known = {"phases": PHASES["phases"][:2], "skip": PHASES["skip"][:1]}
+    train_and_kill(recipe(tmp_path, corpora, "run", **known), tmp_path / "run", 6)
+    train(recipe(tmp_path, corpora, "run", **PHASES))
+    for rank in (0, 1):
+        assert ledger(tmp_path / "run", rank) == ledger(whole, rank)
+        assert sorted(ledger(whole, rank)) == list(range(1, STEPS + 1))
+    assert committed(tmp_path / "run") == committed(whole)
+    assert [phase.first_step for phase in committed(whole)] == [0, 3, 4, 5, 8, 9, 10]
+    assert len(events(tmp_path / "run", "resume")) == 1
+
+
+def test_the_journal_tells_each_phase(whole: Path) -> None:
+    told = [(row["step"], sorted(row["changed"]), row["skipped_samples"]) for row in events(whole, "phase")]
+    assert told == [
+        (3, ["sequence_length"], 0), (4, [], 24), (5, ["sources"], 0), (8, ["global_size", "packing"], 0), (9, [], 12),
+        (10, ["packing", "sequence_length"], 0),
+    ]  # fmt: skip
+
+
+def test_a_contradiction_is_refused_and_the_run_stays_as_it_was(tmp_path: Path, corpora: dict[str, Corpus]) -> None:
+    path = recipe(tmp_path, corpora, "run", **PHASES)
+    text = path.read_text().replace(f"steps: {STEPS}", "steps: 6")
+    path.write_text(text)
+    train(path, world_size=1)
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    wrong = path.read_text().replace("sequence_length: 24", "sequence_length: 32")
+    path.write_text(wrong)
+    train(path, world_size=1, status=2)
+    assert "data.sequence_length was 24, is 32 from step 3 on; restore that" in said(path)
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_one_rank_reads_what_two_read(tmp_path: Path, corpora: dict[str, Corpus], whole: Path) -> None:
+    """Whole steps have the same samples, so the same losses; the phase table knows nothing of ranks."""
+    train(recipe(tmp_path, corpora, "run", **PHASES), world_size=1)
+    assert committed(tmp_path / "run") == committed(whole)
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-4)
+
+
+def damage(corpus: Corpus, copy: Path) -> Corpus:
+    """A copy of a corpus with one bit of its training tokens flipped."""
+    subprocess.run(["cp", "-r", str(corpus.folder), str(copy)], check=True)
+    [path] = (copy / "shards" / "small").glob("*.tar")
+    reader = Corpus(copy).open_shard("train", "small", 0)
+    content = bytearray(path.read_bytes())
+    place = content.index(reader.tokens(0, 64).tobytes())
+    content[place + 9] ^= 4
+    path.write_bytes(content)
+    return Corpus(copy)
+
+
+def test_a_damaged_chunk_is_left_out_by_all_ranks_and_for_good(tmp_path: Path, corpora: dict[str, Corpus]) -> None:
+    """The run is killed after that, and its corpus repaired: what was left out stays so."""
+    broken = {**corpora, "code": damage(corpora["code"], tmp_path / "code")}
+    runs = [tmp_path / name for name in ("whole", "killed")]
+    train(recipe(tmp_path, broken, "whole", on_damage="skip"))
+    train_and_kill(recipe(tmp_path, broken, "killed", on_damage="skip"), runs[1], 6)
+    train(recipe(tmp_path, corpora, "killed", on_damage="skip"))
+    for rank in (0, 1):
+        assert ledger(runs[0], rank) == ledger(runs[1], rank)
+    assert committed(runs[0]) == committed(runs[1])
+    first, left_out = committed(runs[0])
+    assert first.setting.holes.quarantined == ()
+    assert left_out.setting.holes.quarantined == (DamagedChunk("small#1", 0, 0),)
+    [event] = events(runs[0], "phase")
+    assert event["changed"] == {"quarantined": [[], [["small#1", 0, 0]]]}
+    assert event["step"] == left_out.first_step
+
+
+def test_a_run_ends_in_order_where_its_data_end(tmp_path: Path, corpora: dict[str, Corpus]) -> None:
+    (tmp_path / "ids").write_text(f"{7:032x}\n{3:032x}\n")
+    path = recipe(tmp_path, corpora, "run", at_end="stop", sequence_length=64, withdrawn=str(tmp_path / "ids"))
+    train(path)
+    [end] = events(tmp_path / "run", "end")
+    assert 2 < end["step"] < STEPS
+    assert end["reason"].startswith("end of data: the next step would repeat small")
+    train(path)
+    assert len(events(tmp_path / "run", "start")) == 1
+    assert not events(tmp_path / "run", "resume")
+    [copy] = (tmp_path / "run" / "withdrawn").iterdir()
+    assert copy.stem == committed(tmp_path / "run")[0].setting.holes.withdrawn
+    assert copy.read_text() == f"{3:032x}\n{7:032x}\n"
