@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, npy_array, token_hash
 from pipeline.corpus.index import build_index, read_index
-from pipeline.corpus.stretches import split_at
+from pipeline.corpus.stretches import distinct, split_at
 from pipeline.errors import CorpusError
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -104,12 +104,12 @@ class ShardReader:
 
     def _fits(self, index: NDArray[Any]) -> bool:
         """Whether an index speaks of this file: as many tokens as promised, each chunk's behind an npy header."""
-        sizes = index["tokens"] * np.uint64(self.dtype.itemsize)
-        return int(index["tokens"].sum()) == self.num_tokens and all(
-            offset + size <= len(self._bytes)
-            and self._bytes[max(0, offset - NPY_HEADER_BYTES) :][: len(_NPY_MAGIC)].tobytes() == _NPY_MAGIC
-            for offset, size in zip(index["offset"].tolist(), sizes.tolist(), strict=True)
-        )
+        offsets = index["offset"].astype(np.int64)
+        ends = offsets + index["tokens"].astype(np.int64) * self.dtype.itemsize
+        if int(index["tokens"].sum()) != self.num_tokens or (ends > len(self._bytes)).any():
+            return False
+        headers = np.maximum(0, offsets - NPY_HEADER_BYTES)[:, None] + np.arange(len(_NPY_MAGIC))
+        return bool((self._bytes[headers] == np.frombuffer(_NPY_MAGIC, np.uint8)).all())
 
     @property
     def num_chunks(self) -> int:
@@ -143,7 +143,7 @@ class ShardReader:
         bounds = self._bounds
         first = np.searchsorted(bounds, starts, side="right") - 1
         last = np.searchsorted(bounds, starts + (length - 1), side="right") - 1
-        self.verify(np.union1d(first, last))
+        self.verify(distinct(np.concatenate([first, last])))
         rows = np.empty((len(starts), length), self.dtype)
         inside = first == last
         if inside.any() and length:
@@ -162,7 +162,7 @@ class ShardReader:
         """
         starts, stops, which = split_at(starts, stops, self._bounds)
         chunks = np.searchsorted(self._bounds, starts, side="right") - 1
-        self.verify(np.unique(chunks))
+        self.verify(distinct(chunks))
         return starts, stops, which, self._offsets_in_tokens[chunks] + (starts - self._bounds[chunks])
 
     @cached_property

@@ -19,6 +19,21 @@ def split_at(starts: Places, stops: Places, places: Places) -> tuple[Places, Pla
     )
 
 
+def distinct(places: Places) -> Places:
+    """Places in rising order, each once. Sorting them is much faster than NumPy's own, which hashes."""
+    rising = np.sort(places)
+    is_first = np.append(True, rising[1:] != rising[:-1])[: len(rising)]
+    return np.asarray(rising[is_first], dtype=np.int64)
+
+
+def is_among(places: Places, rising: Places) -> NDArray[np.bool_]:
+    """Which places are among some rising ones."""
+    if not len(rising):
+        return np.zeros(len(places), dtype=np.bool_)
+    nearest = np.minimum(np.searchsorted(rising, places), len(rising) - 1)
+    return np.asarray(rising[nearest] == places, dtype=np.bool_)
+
+
 def ranges(firsts: Places, counts: Places) -> Places:
     """[first, first + count) of each pair, one after the other."""
     return np.repeat(firsts - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))

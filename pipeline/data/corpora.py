@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
 from pipeline.corpus.reader import DamagedChunkError, DocumentSpan, ShardReader
-from pipeline.corpus.stretches import split_at
+from pipeline.corpus.stretches import is_among, split_at
 from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut
 from pipeline.data.holes import merged, punch, touched, withdrawn_spans
@@ -173,4 +173,4 @@ def _fill_pieces(
         labels[target : target + size - 1] = tokens[element + 1 : element + size]
         positions[target : target + size] = ramp[offset : offset + size]
     labels[targets[run] + offsets + sizes - 1] = reader.rows(last, 1)[:, 0]
-    labels[(targets + (stops - begins) - 1)[np.isin(stops, ends)]] = IGNORED
+    labels[(targets + (stops - begins) - 1)[is_among(stops, ends)]] = IGNORED

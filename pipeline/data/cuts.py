@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.stretches import ranges
+from pipeline.corpus.stretches import distinct, ranges
 from pipeline.data.best_fit import best_fit
 from pipeline.data.permutation import Permutation
 
@@ -146,7 +146,7 @@ def _laid_end_to_end(starts: Positions, stops: Positions, length: int) -> Pieces
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     firsts = np.arange(0, total, length)
-    breaks = np.union1d(np.concatenate([[0], ends]), firsts)
+    breaks = distinct(np.concatenate([[0], ends, firsts]))
     item = np.searchsorted(ends, breaks[:-1], side="right")
     shift = starts[item] - (ends - lengths)[item]
     bounds = np.append(np.searchsorted(breaks[:-1], firsts), len(breaks) - 1)

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from pipeline.data.ahead import fetch_upcoming
 from pipeline.data.batch import Batch, Rows
+from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
 from pipeline.data.order import Order
 
@@ -52,12 +54,14 @@ class Share:
 class Loader:
     """One rank's batches of any step. Its state is the number of the next step and the order's phase table."""
 
-    def __init__(self, source: Sequences, order: Order, share: Share, pad_id: int) -> None:
-        """Join sequences, their order and this rank's share of it."""
-        self._source, self._order, self._share, self._pad_id = source, order, share, pad_id
+    def __init__(self, source: Sequences, order: Order, share: Share, pad_id: int, ahead: int = 0) -> None:
+        """Join sequences, their order and this rank's share of it; shards that are elsewhere come so many ahead."""
+        self._source, self._order, self._share, self._pad_id, self._ahead = source, order, share, pad_id, ahead
 
     def batch(self, step: int) -> Batch:
         """This rank's part of a step."""
+        if isinstance(self._source, Corpora):
+            fetch_upcoming(self._source, self._order, step, self._ahead)
         setting = self._order.phase(step).setting
         number = self._share.num_micro_batches(setting.global_batch) * self._share.micro_size
         parts = self._order.parts(step)

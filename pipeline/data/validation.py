@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.batch import MicroBatch, Rows
 from pipeline.data.conversations import Conversations
 from pipeline.data.corpora import Corpora
@@ -20,7 +20,7 @@ def corpus_batches(
 ) -> Iterator[MicroBatch]:
     """Windows over the validation split of every source of a corpus. Raises CorpusError if there is none."""
     windows = Cut(sequence_length, "concat")
-    return batches(held_out_corpora([Corpus(Path(folder))]), windows, micro_size, max_sequences)
+    return batches(held_out_corpora([open_corpus(str(folder))]), windows, micro_size, max_sequences)
 
 
 def instruct_batches(

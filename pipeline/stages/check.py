@@ -6,7 +6,7 @@ from pipeline.config.base import Config
 from pipeline.config.data import CorpusData, InstructData
 from pipeline.config.model import CheckpointModel
 from pipeline.config.run import RunConfig
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import open_corpus
 from pipeline.data.holes import read_withdrawn
 from pipeline.errors import CorpusError
 from pipeline.stages.data_plan import source_names, withdrawn_files
@@ -36,7 +36,7 @@ def check_inputs(config: Config) -> None:
 
 def _check_sources(data: CorpusData) -> None:
     for folder, source in source_names(data):
-        Corpus(Path(folder)).manifest.shards("train", source)
+        open_corpus(folder, data.cache).manifest.shards("train", source)
     for path in withdrawn_files(data):
         read_withdrawn(path)
 

@@ -30,6 +30,7 @@ class DataFeed:
         self.order = order
         self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
         self._share = Share(group.ranks.rank, group.ranks.world_size, config.batch.micro_size)
+        self._ahead = config.data.cache.ahead if isinstance(config.data, CorpusData) else 0
         self._leaves_out = isinstance(config.data, CorpusData) and config.data.on_damage == "skip"
 
     def batches(self, first_step: int, num_steps: int) -> Iterator[Batch]:
@@ -40,7 +41,7 @@ class DataFeed:
 
     def _until_damage(self, first_step: int, num_steps: int) -> Generator[Batch, None, int]:
         """Batches up to the first step that reads a damaged chunk, which it returns."""
-        loader = Loader(self._source, self.order, self._share, self._pad_id)
+        loader = Loader(self._source, self.order, self._share, self._pad_id, self._ahead)
         with closing(loader.batches(first_step, num_steps)) as batches:
             for step in range(first_step, num_steps):
                 batch, lost = self._next(batches)

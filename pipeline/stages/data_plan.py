@@ -15,6 +15,7 @@ from pipeline.data.loader import Sequences
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Phase, Setting, SourceShare
+from pipeline.data.stateful import source_names as names_of
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.errors import CheckpointError
 from pipeline.stages.data_history import require_same_past
@@ -25,12 +26,7 @@ _Counts = Mapping[str, int]
 
 def source_names(data: CorpusData) -> dict[tuple[str, str], str]:
     """The name of each source of a config, by corpus and source; one that two corpora have gets a number."""
-    names: dict[tuple[str, str], str] = {}
-    for entry in (entry for sources in _all_sources(data) for entry in sources):
-        key = (entry.corpus, entry.source)
-        if key not in names:
-            names[key] = entry.source if entry.source not in names.values() else f"{entry.source}#{len(names)}"
-    return names
+    return names_of((entry.corpus, entry.source) for sources in _all_sources(data) for entry in sources)
 
 
 def _all_sources(data: CorpusData) -> Iterator[Sequence[SourceWeight]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.evaluate import BelowUnigram, Check, CorpusSet, EvaluateConfig, EvaluationSet
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import open_corpus
 from pipeline.data.batch import MicroBatch
 from pipeline.data.conversations import Conversations
 from pipeline.data.cuts import Cut
@@ -102,7 +102,7 @@ def make_parent(output: str) -> None:
 
 def measure_baselines(one: CorpusSet, config: EvaluateConfig) -> Baselines:
     """Unigram loss and gzip's bits per byte on a corpus set."""
-    corpus = Corpus(Path(one.corpus))
+    corpus = open_corpus(one.corpus)
     tokenizer = load_tokenizer(corpus.tokenizer_folder)
     counts = token_counts(corpus, tokenizer.vocab_size)
     micro_batches = corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences)
@@ -133,7 +133,7 @@ def check_fit(name: str, trained: TrainedModel, set_name: str, one: EvaluationSe
             f" of model {name}; lower it"
         )
     if isinstance(one, CorpusSet):
-        expected = Corpus(Path(one.corpus)).manifest.tokenizer.fingerprint
+        expected = open_corpus(one.corpus).manifest.tokenizer.fingerprint
         if trained.tokenizer.fingerprint() != expected:
             raise TokenizerError(
                 f"model {name} ({trained.run}) was trained with tokenizer {trained.tokenizer.fingerprint()[:12]} but"

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from pipeline.config.data import InstructData
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import open_corpus
 from pipeline.data.chat import Message
 from pipeline.errors import CorpusError
 from pipeline.evaluation.baselines import validation_texts
@@ -66,6 +65,6 @@ def _held_out(trained: TrainedModel) -> Iterator[str]:
                 yield from (message["content"] for message in conversation)
         else:
             for corpus in dict.fromkeys(source.corpus for source in data.sources):
-                yield from validation_texts(Corpus(Path(corpus)), trained.tokenizer)
+                yield from validation_texts(open_corpus(corpus, data.cache), trained.tokenizer)
     except CorpusError:
         return  # an export must be possible where the data is not

@@ -8,7 +8,7 @@ import torch
 from pipeline.config.data import CorpusData
 from pipeline.config.model import CheckpointModel, LoraAdapter
 from pipeline.config.run import RunConfig
-from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.conversations import Conversations
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cut, Cuts, Packing
@@ -68,7 +68,7 @@ def _tokenizer_folder(config: RunConfig) -> Path:
         read_run(config.model.run)  # a missing run is told before its tokenizer
         return Path(config.model.run) / "tokenizer"
     assert isinstance(config.data, CorpusData)
-    corpus = Corpus(Path(config.data.sources[0].corpus))
+    corpus = open_corpus(config.data.sources[0].corpus, config.data.cache)
     corpus.manifest.shards("train", config.data.sources[0].source)  # a missing corpus is told before its tokenizer
     if fault := tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint):
         repair = f"`tarmac verify {corpus.folder} --repair CONFIG` makes it again"
@@ -79,7 +79,7 @@ def _tokenizer_folder(config: RunConfig) -> Path:
 def _corpora(data: CorpusData, tokenizer: Tokenizer) -> dict[str, tuple[Corpus, str]]:
     corpora = {}
     for (folder, source), name in source_names(data).items():
-        corpus = Corpus(Path(folder))
+        corpus = open_corpus(folder, data.cache)
         corpora[name] = (corpus, source)
         if corpus.manifest.tokenizer.fingerprint != tokenizer.fingerprint():
             raise TokenizerError(

@@ -120,7 +120,7 @@ def test_missing_empty_and_mixed_corpora_are_refused(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "a", {"web": [[range(9)]], "empty": [[[1]]]})
     with pytest.raises(CorpusError, match="source 'code' is not in the corpus; it has empty, web"):
         Corpora({"code": (corpus, "code")}, "train")
-    with pytest.raises(CorpusError, match="source 'empty' .* has an empty train split; prepare more text"):
+    with pytest.raises(CorpusError, match=r"source 'empty' .* has an empty train split; prepare more text"):
         Corpora({"empty": (corpus, "empty")}, "train")
     other = write_corpus(tmp_path / "b", {"web": [[range(9)]]}, fingerprint="1" * 64)
     with pytest.raises(CorpusError, match="different tokenizers; prepare them with one"):
