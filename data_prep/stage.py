@@ -16,9 +16,11 @@ from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
 from data_prep.plan import SourcePlan, plan_sources
+from data_prep.reading.task import ReadTask
 from data_prep.rehash import forget_changed
 from data_prep.report import write_corpus_report
 from data_prep.report.table import print_speed, print_table, timing
+from data_prep.tasks.corpora import begin_record, read_record, remove_records, remove_unused, write_record
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import clear_partial, forget, remove_tasks
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
@@ -51,6 +53,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     plans = plan_sources(config)
     existing = find_existing(output, config, plans, replace)
     if existing and existing.complete and not rehash:
+        _settle_after_kill(config, output)
         console.print(f"{config.output} is already prepared by this config", highlight=False)
         return output
     with work_folder(config) as work, make_executor(config) as executor:
@@ -60,14 +63,16 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         if rehash and forget_changed(config, apart, runner, console, made, replace):
             existing = None
         if existing and existing.complete:
+            _settle(config, output, work)
             console.print("no input has changed", highlight=False)
             return output
         before = existing.manifest if existing else None
+        made_by = begin_record(work, output)
         built = _builder(config, runner, output, before).build(apart if before else plans)
         figures = timing(runner, (done for one in built.sources for done in one.reads))
+        write_record(work, output, runner.folders | (made_by if before else frozenset()))
         manifest, pairs = _commit(config, output, work, built, before, figures)
-        _keep(config, work, built)
-    write_corpus_report(output)
+        _settle(config, output, work)
     print_table(console, manifest, pairs)
     print_speed(console, figures)
     return output
@@ -105,7 +110,7 @@ def _check_early(config: PrepConfig) -> None:
 @contextmanager
 def work_folder(config: PrepConfig) -> Iterator[Path]:
     """The folder of finished tasks, for this job alone."""
-    work = Path(config.work or f"{config.output}.work").absolute()
+    work = _work_path(config)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,10 +119,15 @@ def work_folder(config: PrepConfig) -> Iterator[Path]:
         clear_partial(work)
         yield work
         if config.keep_work == "nothing":
+            remove_records(work)
             remove_tasks(work)
             lock.path.unlink()
     if not any(work.iterdir()):
         work.rmdir()
+
+
+def _work_path(config: PrepConfig) -> Path:
+    return Path(config.work or f"{config.output}.work").absolute()
 
 
 def _commit(
@@ -137,7 +147,21 @@ def _commit(
         ) from error
 
 
-def _keep(config: PrepConfig, work: Path, built: Built) -> None:
-    """Delete the texts between the phases, unless they are asked for."""
+def _settle(config: PrepConfig, output: Path, work: Path) -> None:
+    """What comes when the corpus is complete: its report, and deleting what need not stay."""
+    record = read_record(work, output)
+    if record is None or record.is_settled:
+        return
+    write_corpus_report(output)
     if config.keep_work == "hashes":
-        forget(work, [done for one in built.sources for done in one.reads], (DOCUMENTS_NAME,))
+        remove_unused(work, output)
+        forget(work, (folder for folder in record.tasks if folder.startswith(ReadTask.phase)), (DOCUMENTS_NAME,))
+    write_record(work, output, record.tasks, is_settled=True)
+
+
+def _settle_after_kill(config: PrepConfig, output: Path) -> None:
+    """A job may have been killed when the corpus was complete and this was still to do."""
+    record = read_record(_work_path(config), output)
+    if record and not record.is_settled:
+        with work_folder(config) as work:
+            _settle(config, output, work)

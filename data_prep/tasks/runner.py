@@ -44,6 +44,11 @@ class Runner:
         """Folders of those that had to run."""
         self._console = console
 
+    @property
+    def folders(self) -> frozenset[str]:
+        """Folders of all tasks, relative to the work folder."""
+        return frozenset().union(*self.tasks.values())
+
     def tell(self, text: str) -> None:
         """Show the user a line."""
         self._console.print(text, highlight=False, markup=False)

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -187,9 +187,8 @@ def remove_tasks(work: Path) -> None:
             phase.rmdir()
 
 
-def forget(work: Path, done: Sequence[Done], names: Collection[str]) -> None:
+def forget(work: Path, folders: Iterable[str], names: Collection[str]) -> None:
     """Delete files of finished tasks; the tasks stay finished for whoever does not need these files."""
-    for one in done:
-        for output in one.outputs:
-            if output.name in names:
-                (work / one.folder / output.name).unlink(missing_ok=True)
+    for folder in folders:
+        for name in names:
+            (work / folder / name).unlink(missing_ok=True)

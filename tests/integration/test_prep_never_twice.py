@@ -237,6 +237,59 @@ def test_nothing_is_appended_beside_a_damaged_tokenizer(inputs: Path, tmp_path: 
         run(both.model_copy(update={"sources": both.sources[::-1]}))
 
 
+def task_folders(work: Path, phase: str) -> set[str]:
+    return {path.parent.name for path in work.glob(f"{phase}/*/task.json")}
+
+
+def test_tasks_of_a_corpus_that_was_replaced_go_unless_everything_is_kept(inputs: Path, tmp_path: Path) -> None:
+    shards = {"shards": {"chunk_tokens": 128, "shard_tokens": 1024}}
+    for keep_work in ("hashes", "everything"):
+        out, work = tmp_path / keep_work, tmp_path / f"{keep_work}.work"
+        run(config_for(inputs, out, keep_work=keep_work))
+        first = {phase: task_folders(work, phase) for phase in ("read", "dedup", "tokenizer", "shards")}
+        corpus = replaced(config_for(inputs, out, keep_work=keep_work, **shards))
+        second = {phase: task_folders(work, phase) for phase in first}
+        assert {phase for phase in first if first[phase] <= second[phase]} >= {"read", "dedup", "tokenizer"}
+        assert (first["shards"] & second["shards"] == set()) == (keep_work == "hashes")
+        assert (
+            len(second["shards"] - first["shards"])
+            == json.loads((corpus.folder / "prep.json").read_bytes())["tasks"]["shards"]
+        )
+
+
+def test_after_an_append_the_tasks_of_earlier_shards_stay(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out", pairs={"enabled": False})
+    run(both.model_copy(update={"sources": both.sources[1:]}))
+    before = task_folders(tmp_path / "out.work", "shards")
+    run(both.model_copy(update={"sources": both.sources[::-1]}))
+    assert before < task_folders(tmp_path / "out.work", "shards")
+
+
+@pytest.mark.parametrize("keep_work", ["nothing", "hashes", "everything"])
+@pytest.mark.parametrize("rehash", [False, True])
+def test_what_a_kill_after_the_commit_left_to_do_is_done_by_the_same_command(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_work: str, rehash: bool
+) -> None:
+    config, out, work = (
+        config_for(inputs, tmp_path / "out", keep_work=keep_work),
+        tmp_path / "out",
+        tmp_path / "out.work",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.stage.write_corpus_report", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config)
+    assert not (out / "report.html").exists()
+    assert list(work.glob("read/*/documents"))
+    prep(config, Console(file=io.StringIO()), rehash=rehash)
+    assert (out / "report.html").exists()
+    assert work.exists() == (keep_work != "nothing")
+    assert bool(list(work.glob("read/*/documents"))) == (keep_work == "everything")
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    prep(config, Console(file=io.StringIO()))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == times
+
+
 def test_nothing_kept_leaves_what_is_not_ours(inputs: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / "thesis").mkdir(parents=True)

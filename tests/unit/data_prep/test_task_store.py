@@ -89,9 +89,9 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     path.write_text("one")
     task = InputTask(str(path), names_it)
     done = finish(tmp_path, task)
-    forget(tmp_path, [done], ("big",))
+    forget(tmp_path, [done.folder], ("big",))
     assert finish(tmp_path, task) == done
-    forget(tmp_path, [done], ("big",))
+    forget(tmp_path, [done.folder], ("big",))
     path.write_text("two")
     cure = r"1 inputs changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
     with pytest.raises(CorpusError, match=cure):
@@ -132,7 +132,7 @@ def test_what_is_forgotten_is_gone_and_nothing_else(tmp_path: Path) -> None:
     finish(tmp_path, two)
     before = files(tmp_path / done.folder)
     for _ in range(2):
-        forget(tmp_path, [done], ("empty", "not there"))
+        forget(tmp_path, [done.folder], ("empty", "not there"))
     assert set(before) - set(files(tmp_path / done.folder)) == {"empty"}
     assert done_of(tmp_path, one) is None
     assert find_done(tmp_path, one, done.folder, without=("empty",)) == done
