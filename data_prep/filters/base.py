@@ -9,7 +9,7 @@ class Dropped:
     """A document that goes."""
 
     reason: str
-    """One or two words for the funnel: `too_short`, `url:domain`."""
+    """One or two words for the funnel, such as `too_short`; the filter's name is put before it."""
 
 
 @dataclass(frozen=True)

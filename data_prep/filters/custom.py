@@ -1,12 +1,12 @@
 """A user's own function as a filter."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, MutableMapping
 
 from data_prep.filters.base import Dropped, Filter
+from data_prep.filters.modules import source_files
 from pipeline.config.prep.filters import CustomFilter
 from pipeline.errors import ConfigError, CorpusError
 
@@ -77,13 +77,9 @@ def _find_function(name: str) -> Callable[..., str | None]:
 
 
 def inputs(config: CustomFilter) -> list[str]:
-    """The file of a function's module, which tells whether the function changed; what it imports is not looked at."""
+    """The files of a function's module and of what that imports from beside it: they tell whether it changed."""
     _see_working_folder()
-    try:
-        spec = importlib.util.find_spec(config.function.partition(":")[0])
-    except ImportError:
-        return []
-    return [spec.origin] if spec and spec.has_location and spec.origin else []
+    return source_files(config.function.partition(":")[0])
 
 
 def _see_working_folder() -> None:

@@ -177,7 +177,7 @@ class Decontaminate(Config):
     """The filter."""
     paths: tuple[str, ...] = Field(min_length=1)
     """Evaluation files: .jsonl and .json, of which every text is taken, or text files; or globs."""
-    ngram: PositiveInt = 13
+    ngram: Annotated[int, Field(ge=1, le=100)] = 13
     """Words in an n-gram. Evaluation texts that are shorter count whole, if they have at least `min_words`."""
     min_words: PositiveInt = 8
     """Evaluation texts of fewer words are not looked for."""

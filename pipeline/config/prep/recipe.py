@@ -10,6 +10,9 @@ from pipeline.config.prep.filters import Cleaning, Filter
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.tokenizer import Tokenizer
 
+MAX_SIGNATURE_HASHES = 10_000
+"""Hashes computed of each document to find near-duplicates."""
+
 
 class Source(Config):
     """One named part of the corpus; training mixes sources by weight."""
@@ -27,12 +30,22 @@ class Source(Config):
 class MinHash(Config):
     """Near-duplicates by MinHash and banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4)."""
 
-    shingle_words: PositiveInt = 5
+    shingle_words: Annotated[int, Field(ge=1, le=100)] = 5
     """Words in a shingle."""
-    bands: PositiveInt = 14
-    """Bands; documents that agree in one are taken for duplicates."""
+    bands: Annotated[int, Field(ge=1, le=512)] = 14
+    """Bands; documents that agree in one are taken for duplicates. Each costs 16 bytes a document in `work`."""
     rows: PositiveInt = 8
     """Hashes in a band. 14 bands of 8 rows find pairs of Jaccard similarity 0.75 in about 77 of 100 cases."""
+
+    @model_validator(mode="after")
+    def hashes_are_not_too_many(self) -> "MinHash":
+        """A document's signature fits into some kilobytes; the largest published ones have 9,000 hashes."""
+        if self.bands * self.rows > MAX_SIGNATURE_HASHES:
+            raise ValueError(
+                f"bands ({self.bands}) times rows ({self.rows}) must be at most {MAX_SIGNATURE_HASHES}, the hashes of a"
+                " document; take fewer of either"
+            )
+        return self
 
 
 class Dedup(Config):

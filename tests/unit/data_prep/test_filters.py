@@ -68,6 +68,9 @@ def test_filters_never_fail_and_hold_no_state(filters: list[tuple[str, Filter]],
         assert first == second
         if isinstance(judged, str):
             judged.encode("utf-8")
+        else:
+            assert not judged.reason.startswith(name)  # it is put before the reason
+            assert ":" not in judged.reason
 
 
 @given(text=TEXTS)

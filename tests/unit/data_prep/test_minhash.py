@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.dedup import minhash, signatures
 from data_prep.dedup.minhash import band_hashes
 from data_prep.dedup.shingles import PIECE_CHARACTERS, shingles
+from data_prep.dedup.signatures import BandCollector
+from data_prep.documents.rows import BANDS, RowWriter, read_rows
+from pipeline.config.load import validate
 from pipeline.config.prep.recipe import MinHash
-from pipeline.errors import MissingDependencyError
+from pipeline.errors import ConfigError, MissingDependencyError
 
 SINGLE_WORDS = MinHash(shingle_words=1)
 TEXTS = ["The quick, brown fox; jumps over the lazy dog.", "Straße ÉCOLE 42", "", " -- ", "敏捷的棕色狐狸 jumps"]
@@ -183,6 +187,35 @@ def test_the_same_near_duplicates_as_datasketch_finds() -> None:
     assert 100 < expected < 120
     assert abs(len(ours - high) - expected) < 35
     assert abs(len(theirs - high) - expected) < 35
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"bands": 513}, "bands is 513; input should be less than or equal to 512"),
+        ({"shingle_words": 101}, "shingle_words is 101; input should be less than or equal to 100"),
+        (
+            {"bands": 450, "rows": 23},
+            r"bands \(450\) times rows \(23\) must be at most 10000, the hashes of a document; take fewer of either",
+        ),
+    ],
+)
+def test_signatures_have_a_bound(values: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        validate(MinHash, values, "my.yaml")
+    validate(MinHash, {"bands": 450, "rows": 20}, "my.yaml")  # RefinedWeb's
+
+
+def test_large_signatures_are_computed_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, sizes = MinHash(bands=2, rows=3), []
+    monkeypatch.setattr(signatures, "_BATCH_HASHES", 6 * 4)
+    monkeypatch.setattr(minhash, "band_hashes", lambda texts, _: sizes.append(len(texts)) or band_hashes(texts, config))
+    with RowWriter(tmp_path) as rows, BandCollector(config, rows) as collector:
+        for node in range(12):
+            collector.add(node, f"word{node}")
+            rows.add(node, 0, node, 1, 0)
+    assert sizes == [5, 5, 2]
+    assert len(read_rows([tmp_path], BANDS, 0, 2**64 - 1)) == 24
 
 
 def test_without_rensa_the_message_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
