@@ -49,6 +49,10 @@ class BrokenRecord:
     """Its number in that file."""
     detail: str = ""
     """What exactly is wrong, for the person who looks at the rejects."""
+    records: int = 1
+    """How many records are lost with it, as far as that can be known."""
+    lost_bytes: int = 0
+    """Where it cannot: about how many bytes of content are lost."""
 
 
 def content_hash(text: str, seed: int) -> int:

@@ -56,14 +56,25 @@ class _Head:
 def read_records(stream: io.BufferedReader, max_page_bytes: int) -> Iterator[Record | Flaw]:
     """An archive's records in order. Of a block no more than a page of `max_page_bytes` and its HTTP head is held."""
     records = _Records(_Scanner(stream), max_page_bytes + HTTP_HEAD_BYTES)
+    told: Flaw | None = None
     while True:
-        try:
-            record = records.next()
-            if record is None:
-                return
+        record, flaw = _next(records)
+        if told:
+            told.lost_bytes += records.passed
+            yield told
+        told = flaw
+        if record:
             yield record
-        except Flaw as flaw:
-            yield flaw
+        elif not flaw:
+            return
+
+
+def _next(records: "_Records") -> tuple[Record | None, Flaw | None]:
+    """The next record or flaw; neither at the end. How much lies behind a flaw is known once the next one is found."""
+    try:
+        return records.next(), None
+    except Flaw as flaw:
+        return None, flaw
 
 
 class _Records:
@@ -71,6 +82,8 @@ class _Records:
         self._scanner = scanner
         self._max_bytes = max_bytes
         self._lost = False
+        self.passed = 0
+        """Bytes that the last call passed over in looking for a record."""
 
     def next(self) -> Record | None:
         """The next record; None at the end. Raises Flaw and can be called again then."""
@@ -86,13 +99,16 @@ class _Records:
 
     def _head(self, lost: bool) -> _Head | None:
         """The next record's head, which must be what comes next unless we are lost."""
+        self.passed = 0
         while line := self._scanner.line():
             if line.startswith(b"WARC/") and _BEGINNING.match(line):
                 return _warc_head(self._scanner)
             if arc := _ARC.match(line):
                 return _arc_head(arc)
             if not lost and line.strip():
+                self._scanner.unread(line)
                 raise Flaw("bad_record", f"no record begins with {line[:40]!r}")
+            self.passed += 0 if line.isspace() else len(line)
         return None
 
     def _block(self, url: str, length: int) -> bytes:
@@ -107,7 +123,7 @@ class _Records:
             self._scanner.unread(block[inner.start() :])
         if inner or whole or following:
             raise Flaw("bad_length", f"{url} is not of the length it says, {length} bytes")
-        raise Flaw("cut_short", f"the archive ends within {url}")
+        raise self._scanner.cut_short(f"the archive ends within {url}")
 
     def _skip(self, length: int) -> bool:
         """Pass over the rest of a long block; whether it is as long as that, and no record begins in it."""
@@ -156,6 +172,10 @@ class _Scanner:
         self.unread(line)
         return gap, line
 
+    def cut_short(self, detail: str) -> Flaw:
+        """The Flaw of a missing end: nobody knows how much that was, so it is taken to be as much as there is."""
+        return Flaw("cut_short", detail, lost_bytes=self._stream.tell())
+
     def _more(self, read: Callable[[int], bytes], size: int) -> bytes:
         if self._flaw:
             flaw, self._flaw = self._flaw, None
@@ -173,7 +193,7 @@ def _warc_head(scanner: _Scanner) -> _Head:
         name, _, value = line.decode("utf-8", "replace").partition(":")
         fields[name.strip().lower()] = value.strip()
     if not line:
-        raise Flaw("cut_short", "the archive ends within a record's head")
+        raise scanner.cut_short("the archive ends within a record's head")
     length = fields.get("content-length", "")
     return _Head(
         fields.get("warc-type", "").lower(),

@@ -1,5 +1,6 @@
 """One document per row of a parquet file; row groups are streamed and only the needed columns are read."""
 
+import io
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -31,6 +32,7 @@ def read(reader: ParquetReader, reading: FileReading) -> Records:
     with closing(open_raw(reading.file)) as file:
         for position, record in _records(file, [reader.text_field, *reader.metadata.values()]):
             yield document(position, record)
+        reading.bytes = file.seek(0, io.SEEK_END)
     reading.content_hash = hash_content(reading.file)
 
 
@@ -40,8 +42,8 @@ def _records(file: Any, columns: list[str]) -> Iterator[tuple[int, Any]]:
 
     try:
         table = pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
-        yield 0, Flaw("damaged_archive", f"no parquet file: {error}")
+    except (pa.ArrowException, OSError) as error:  # files raise others: reading that fails is no damage
+        yield 0, Flaw("damaged_archive", f"no parquet file: {error}", lost_bytes=file.seek(0, io.SEEK_END))
         return
     start = 0
     for group in range(table.num_row_groups):
@@ -61,7 +63,8 @@ def _group_records(table: Any, group: int, start: int, columns: list[str]) -> It
                 yield position, record
                 position += 1
     except (pa.ArrowException, OSError) as error:
-        yield position, Flaw("damaged_row_group", f"rows {position} to {end - 1} cannot be read: {error}")
+        said = f"rows {position} to {end - 1} cannot be read: {error}"
+        yield position, Flaw("damaged_row_group", said, records=end - position)
 
 
 def _rows(batch: Any) -> list[Any]:

@@ -27,6 +27,8 @@ class FileReading:
         """How many records are no documents and nothing is wrong with them, by reason."""
         self.content_hash: str | None = None
         """Once all is read: xxh3_128 of the file's bytes as they are stored, in hexadecimal; None where is no file."""
+        self.bytes = max(1, file.bytes)
+        """Once all is read: about how much content it has, with what of it was lost; 1 where that is not known."""
         self._read = read
 
     def __iter__(self) -> Records:
@@ -39,7 +41,7 @@ class FileReading:
 
     def broken(self, position: int, flaw: Flaw) -> BrokenRecord:
         """A broken record of this file."""
-        return BrokenRecord(flaw.reason, self.file.origin, position, flaw.detail)
+        return BrokenRecord(flaw.reason, self.file.origin, position, flaw.detail, flaw.records, flaw.lost_bytes)
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader]:
@@ -47,4 +49,5 @@ class FileReading:
         with HashedFile(self.file) as hashed:
             stream = decompressed(hashed, self.file.path)
             yield stream
+            self.bytes = stream.tell()
             self.content_hash = hashed.finish()

@@ -21,6 +21,7 @@ _VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "checksum", "blob_id", "LastM
 _NETWORK_ERRORS = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("httpx", "HTTPError"))
 """Errors of the network that are no OSError, in modules that are there only if someone imported them."""
 _WILD = "*?["
+_WEB = ("http://", "https://")
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 Found = tuple[str, int, str]
@@ -45,27 +46,47 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     package, extra = _EXTRAS.get(protocol, ("", ""))
     if package and importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(f"{url} needs {package}; install it with: pip install 'tarmac[{extra}]'")
+        raise MissingDependencyError(
+            f"{split_query(url)[0]} needs {package}; install it with: pip install 'tarmac[{extra}]'"
+        )
     try:
         found: tuple[Any, str] = fsspec.url_to_fs(url)
     except ImportError as error:
-        raise MissingDependencyError(f"{url} needs a package that is not installed: {error}") from error
+        raise MissingDependencyError(f"{split_query(url)[0]} needs a package that is not installed: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"paths: {url!r} cannot be opened: {error}") from error
+        raise ConfigError(f"paths: {split_query(url)[0]!r} cannot be opened: {error}") from error
     return found
 
 
-def find_urls(url: str, suffixes: tuple[str, ...]) -> tuple[str, list[Found]]:
-    """The folder that a URL names or is in, and its files: one, those that end in `suffixes`, or those of a glob.
+def split_query(url: str) -> tuple[str, str]:
+    """A URL of the web without its query, which may be a secret, and the query with its `?`. Other URLs have none."""
+    address, mark, query = url.partition("?") if url.startswith(_WEB) else (url, "", "")
+    return address, mark + query
+
+
+def url_folder(url: str) -> str:
+    """A folder's URL in the form that files below it begin with. Raises what `filesystem` raises."""
+    system, path = filesystem(url)
+    return str(system.unstrip_protocol(path)).rstrip("/")
+
+
+def find_urls(url: str, suffixes: tuple[str, ...]) -> tuple[str, list[Found], str]:
+    """The folder that a URL names or is in, its files, without their query: one, those that end in `suffixes`, or those
+    of a glob; and the query.
 
     Raises CorpusError if the place cannot be reached, and what `filesystem` raises.
     """
     system, path = filesystem(url)
     system.invalidate_cache()
     details = persistently(url, lambda: _details(system, path, suffixes))
-    files = [(str(system.unstrip_protocol(name)), *_size_and_version(info)) for name, info in details.items()]
-    folder = path.rpartition("/")[0] if path in details else fixed_folder(path.rstrip("/"))
-    return str(system.unstrip_protocol(folder)), files
+    query = split_query(url)[1]
+    files = [
+        (str(system.unstrip_protocol(name)).removesuffix(query), *_size_and_version(info))
+        for name, info in details.items()
+    ]
+    place = split_query(path)[0]
+    folder = place.rpartition("/")[0] if path in details else fixed_folder(place.rstrip("/"))
+    return str(system.unstrip_protocol(folder)), files, query
 
 
 def fixed_folder(pattern: str) -> str:
@@ -92,7 +113,7 @@ def _size_and_version(info: dict[str, Any]) -> tuple[int, str]:
     return int(info.get("size") or 0), str(version)
 
 
-def persistently(what: str, attempt: Callable[[], _Result]) -> _Result:
+def persistently(url: str, attempt: Callable[[], _Result]) -> _Result:
     """The result of `attempt`, tried again after a pause when the network fails.
 
     Raises:
@@ -102,20 +123,24 @@ def persistently(what: str, attempt: Callable[[], _Result]) -> _Result:
         try:
             return attempt()
         except _PERMANENT as error:
-            raise _unreadable(what, error) from error
-        except _network_errors() as error:
+            raise _unreadable(url, error) from None
+        except network_errors() as error:
             if pause is None:
-                raise _unreadable(what, error) from error
+                raise _unreadable(url, error) from None
             time.sleep(pause)
     raise AssertionError
 
 
-def _unreadable(what: str, error: Exception) -> CorpusError:
+def _unreadable(url: str, error: Exception) -> CorpusError:
+    """What to tell, without the query: it may be a secret, and errors quote it."""
+    address, query = split_query(url)
     said = " ".join(str(error).split()) or type(error).__name__
-    return CorpusError(f"input {what} cannot be read: {said}; check the address, the network and your credentials")
+    said = said.replace(query, "") if query else said
+    return CorpusError(f"input {address} cannot be read: {said}; check the address, the network and your credentials")
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
+    """What is raised when the network fails, by libraries that are loaded."""
     loaded = ((sys.modules.get(module), name) for module, name in _NETWORK_ERRORS)
     return (OSError, *(getattr(module, name) for module, name in loaded if module))
 
@@ -170,7 +195,7 @@ class RemoteFile(io.RawIOBase):
         try:
             self._go()
             data: bytes = self._file.read(size)
-        except _network_errors():
+        except network_errors():
             self._drop()
             raise
         except ValueError:

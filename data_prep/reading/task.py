@@ -42,6 +42,10 @@ class ReadResult:
     """Records that are no documents, by reason."""
     inputs: dict[str, str | None]
     """Origin of each file -> 128-bit xxh3 of its bytes."""
+    bytes: int = 0
+    """About how much content the files have, with what was lost of it."""
+    lost_bytes: int = 0
+    """About how much of it was lost in stretches whose records cannot be counted; such a stretch is one bad record."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class _Reading:
     read: int = 0
     text_bytes: int = 0
     kept: int = 0
+    bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> ReadResult:
@@ -114,16 +119,27 @@ class _Reading:
         for file in self.task.files:
             reading = read_file(self.task.source, file)
             for record in reading:
-                self.read += 1
                 if isinstance(record, Document):
+                    self.read += 1
                     self.text_bytes += len(record.text.encode("utf-8", "surrogatepass"))
                     self._filter(record)
                 else:
+                    self.read += record.records
                     self.losses.reject(record)
+            self.bytes += reading.bytes
             self.skipped.update(reading.skipped)
             inputs[file.origin] = reading.content_hash
-        rejected, dropped = dict(self.losses.rejected), dict(self.losses.dropped)
-        return ReadResult(self.read, self.text_bytes, self.kept, rejected, dropped, dict(self.skipped), inputs)
+        return ReadResult(
+            self.read,
+            self.text_bytes,
+            self.kept,
+            dict(self.losses.rejected),
+            dict(self.losses.dropped),
+            dict(self.skipped),
+            inputs,
+            self.bytes,
+            self.losses.lost_bytes,
+        )
 
     def _filter(self, document: Document) -> None:
         text, metadata = document.text, dict(document.metadata)

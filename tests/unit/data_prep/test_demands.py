@@ -15,9 +15,10 @@ def source(**values: Any) -> Source:
     return Source.model_validate({"name": "web", "reader": {"type": "stdlib"}, **values})
 
 
-def done(read: int, **counts: dict[str, int]) -> Done:
+def done(read: int, size: int = 0, lost: int = 0, **counts: dict[str, int]) -> Done:
     empty: dict[str, dict[str, int]] = {"rejected": {}, "dropped": {}, "skipped": {}}
-    return Done("", (), ReadResult(read=read, text_bytes=0, kept=0, inputs={}, **{**empty, **counts}))
+    figures = {"read": read, "text_bytes": 0, "kept": 0, "inputs": {}, "bytes": size, "lost_bytes": lost}
+    return Done("", (), ReadResult(**figures, **{**empty, **counts}))  # type: ignore[arg-type]
 
 
 def test_counts_are_added_by_name() -> None:
@@ -39,6 +40,16 @@ def test_more_bad_records_are_told_with_reasons_and_cure() -> None:
     )
     with pytest.raises(CorpusError, match=sentence):
         require_good_records(source(), reads)
+
+
+def test_bytes_lost_where_records_cannot_be_counted_are_seen() -> None:
+    stretch = {"cut_short": 1}
+    require_good_records(source(), [done(100, 900, 50, rejected=stretch), done(100, 100)])
+    sentence = (
+        r"2 of 201 records are bad \(cut_short 2\), and with them about 51 of 1000 bytes are lost, more than max_r"
+    )
+    with pytest.raises(CorpusError, match=sentence):
+        require_good_records(source(), [done(100, 900, 50, rejected=stretch), done(101, 100, 1, rejected=stretch)])
 
 
 def test_a_source_with_documents_left_is_well() -> None:

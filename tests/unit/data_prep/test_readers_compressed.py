@@ -14,8 +14,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.readers.decompress import CODECS, PIECE_BYTES, DecompressedStream
+from data_prep.readers.decompress import PIECE_BYTES, DecompressedStream
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.frames import CODECS
 from data_prep.readers.lines import MAX_RECORD_BYTES
 from data_prep.readers.streams import open_input
 from pipeline.errors import CorpusError
