@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from data_prep.build import Builder, Built
-from data_prep.corpus.existing import PREP_NAME, find_existing, inputs_sha256
+from data_prep.corpus.existing import find_existing, inputs_sha256
 from data_prep.corpus.generations import kept_apart
-from data_prep.corpus.manifest import STATISTICS_NAME, make_manifest, make_statistics
+from data_prep.corpus.manifest import make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
@@ -27,7 +27,7 @@ from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.manifest import Manifest, Split
+from pipeline.corpus.manifest import PREP_NAME, STATISTICS_NAME, Manifest, Split
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.runtime.lock import RunLock
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault

@@ -1,8 +1,7 @@
 """The manifest of a built corpus."""
 
 import json
-import platform
-import unicodedata
+from collections import ChainMap
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,22 +11,35 @@ from data_prep.build import Built
 from data_prep.corpus.existing import config_sha256
 from data_prep.corpus.generations import generations
 from data_prep.corpus.statistics import content_statistics, corpus_statistics, source_statistics
+from data_prep.dedup.exact import DedupTask
+from data_prep.dedup.near import DecideTask
 from data_prep.encoding.encoder import token_dtype
-from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
+from data_prep.plan import SourcePlan, read_tasks
+from data_prep.shards.task import ShardTask
+from data_prep.tasks.code import code_identity
+from data_prep.tokenizer.tasks import TOKENIZER_FOLDER, TrainTokenizerTask
 from pipeline.config.prep.recipe import PrepConfig
-from pipeline.corpus.manifest import FORMAT_VERSION, SPLIT_FOLDERS, Manifest, ShardEntry, Split, TokenizerEntry
+from pipeline.corpus.manifest import (
+    FORMAT_VERSION,
+    SPLIT_FOLDERS,
+    STATISTICS_NAME,
+    Manifest,
+    ShardEntry,
+    Split,
+    TokenizerEntry,
+)
 from pipeline.tokenizer.load import load_tokenizer
-
-STATISTICS_NAME = "stats.json"
-_LIBRARIES = ("tarmac", "numpy", "sentencepiece", "tokenizers", "xxhash")
-"""Libraries that every corpus's bytes depend on."""
 
 
 def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manifest | None) -> Manifest:
     """The manifest; what an existing corpus says of its sources stays as it is."""
     tokenizer = load_tokenizer(work / built.tokenizer.folder / TOKENIZER_FOLDER)
     made = existing.statistics["sources"] if existing else {}
-    sources = {one.plan.source.name: source_statistics(one) for one in built.sources} | made
+    added = {
+        one.plan.source.name: {**source_statistics(one), "versions": source_versions(config, one.plan)}
+        for one in built.sources
+    }
+    sources = added | made
     shards = {split: _entries(built, split) | (existing.sources(split) if existing else {}) for split in SPLIT_FOLDERS}
     flat = {split: [entry for group in entries.values() for entry in group] for split, entries in shards.items()}
     return Manifest(
@@ -37,7 +49,9 @@ def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manife
             fingerprint=tokenizer.fingerprint(), vocab_size=tokenizer.vocab_size, eos_id=tokenizer.eos_id
         ),
         config_sha256=config_sha256(config),
-        versions=_versions(),
+        versions=existing.versions
+        if existing
+        else dict(ChainMap(*(figures["versions"] for figures in added.values()))),
         statistics={
             "generations": [*generations(existing), [name for name in sources if name not in made]],
             **corpus_statistics(sources, flat),
@@ -54,12 +68,12 @@ def _entries(built: Built, split: Split) -> dict[str, list[ShardEntry]]:
     return {name: entries for name, entries in found.items() if entries}
 
 
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "unicode": unicodedata.unidata_version,
-        **{library: version(library) for library in _LIBRARIES},
-    }
+def source_versions(config: PrepConfig, plan: SourcePlan) -> dict[str, str]:
+    """Versions of all that a source is made by: those that the keys of its tasks hold, and ours."""
+    makers = [DedupTask, TrainTokenizerTask, ShardTask, *([DecideTask] if config.dedup.minhash else [])]
+    modules = {*read_tasks(config, plan)[0].modules, *(maker.__module__ for maker in makers)}
+    found = {**code_identity(tuple(sorted(modules))), "tarmac": version("tarmac")}
+    return {name: number for name, number in found.items() if name != "code"}
 
 
 def make_statistics(built: Built, work: Path, output: Path, existing: Manifest | None) -> Mapping[str, Any]:

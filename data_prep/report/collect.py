@@ -6,10 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, ShardEntry, Split, read_manifest
+from pipeline.corpus.manifest import (
+    PREP_NAME,
+    SPLIT_FOLDERS,
+    STATISTICS_NAME,
+    Manifest,
+    ShardEntry,
+    Split,
+    read_manifest,
+)
 
-STATISTICS_NAME = "stats.json"
-PREP_NAME = "prep.json"
 MAX_REJECTS = 10
 """Bad records shown of each source."""
 

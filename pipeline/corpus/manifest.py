@@ -12,6 +12,11 @@ from pipeline.runtime.files import write_json
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+STATISTICS_NAME = "stats.json"
+"""Figures of what the documents are, for people."""
+PREP_NAME = "prep.json"
+"""Figures of the run that made the corpus, and what its inputs were: names, sizes and times, which say nothing of its
+content and so are no part of the manifest."""
 
 Split = Literal["train", "validation", "test"]
 SPLIT_FOLDERS: dict[Split, str] = {"train": "shards", "validation": "validation", "test": "test"}

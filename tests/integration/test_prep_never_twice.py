@@ -144,13 +144,18 @@ def test_a_source_is_appended_and_nothing_else_touched(inputs: Path, tmp_path: P
     both = config_for(inputs, tmp_path / "out", pairs={"enabled": False})
     web_first = both.model_copy(update={"sources": both.sources[::-1]})
     only_web = both.model_copy(update={"sources": both.sources[1:]})
-    before = run(only_web)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.corpus.manifest.version", lambda name: "0.0.older")
+        before = run(only_web)
     files = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before.folder.rglob("*.tar")}
     appended = run(web_first)
     assert files == {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
     assert appended.manifest.train["web"] == before.manifest.train["web"]
     assert appended.manifest.tokenizer == before.manifest.tokenizer
     assert sorted(appended.manifest.train) == ["code", "web"]
+    sources = appended.manifest.statistics["sources"]
+    made_by = [one["tarmac"] for one in (appended.manifest.versions, sources["web"]["versions"])]
+    assert made_by == ["0.0.older", "0.0.older"] != sources["code"]["versions"]["tarmac"]
     assert not [fault for file in shard_files(appended) if (fault := shard_fault(file.path, file.entry))]
     code = {*texts(appended, "train", "code").values(), *texts(appended, "validation", "code").values()}
     web = {*texts(appended, "train", "web").values(), *texts(appended, "validation", "web").values()}

@@ -154,6 +154,12 @@ def test_versions_checksums_and_tokenizer(corpus: Path, shown: HtmlPage) -> None
     assert facts["id that ends a document"] == "2"
 
 
+def test_other_versions_of_a_source_that_came_later(shown: HtmlPage) -> None:
+    assert ["code", "numpy", "9.9.0"] in shown.rows
+    assert ["code", "pyarrow", "77.1"] in shown.rows
+    assert not [row for row in shown.rows if (row[0] == "web" and row[1:2] == ["numpy"]) or row[1:2] == ["tarmac"]]
+
+
 def test_the_first_rejects(shown: HtmlPage) -> None:
     assert ["json", "30", "0.3%"] in shown.rows
     listed = [row for row in shown.rows if len(row) == 4 and row[1].startswith("c")]
