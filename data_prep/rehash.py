@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,7 +77,8 @@ def forget_changed(
         if (origins := _changed(task, now, runner))
     ]
     names = [origin for _, origins in changed for origin in origins]
-    names = names or [f"one of source {name}" for name in _changed_sources(plans, found, manifest)]
+    by_source = {plan.source.name: hashes for plan, hashes in zip(plans, found, strict=True)}
+    names = names or [f"one of source {name}" for name in changed_sources(by_source, manifest)]
     if names and manifest and not replace:
         raise CorpusError(
             f"{len(names)} inputs have other bytes than the corpus was made from (such as {names[0]});"
@@ -107,12 +108,16 @@ def _changed(task: ReadTask, now: Hashes, runner: Runner) -> list[str]:
     return [origin for origin, content_hash in now.items() if content_hash != done.result.inputs[origin]]
 
 
-def _changed_sources(
-    plans: Sequence[SourcePlan], found: Sequence[Sequence[Hashes]], manifest: Manifest | None
-) -> Iterator[str]:
-    """Sources whose inputs are not those that the finished corpus was made from."""
+def changed_sources(found: Mapping[str, Sequence[Hashes]], manifest: Manifest | None) -> list[str]:
+    """Sources whose inputs are not those that a corpus was made from.
+
+    Args:
+        found: Source -> what its inputs hold now, in their order.
+        manifest: The corpus's; it need not have all of the sources.
+    """
     made = manifest.statistics["sources"] if manifest else {}
-    for plan, hashes in zip(plans, found, strict=True):
-        name = plan.source.name
-        if name in made and made[name]["inputs_sha256"] != contents_sha256(hashes):
-            yield name
+    return [
+        name
+        for name, hashes in found.items()
+        if name in made and made[name]["inputs_sha256"] != contents_sha256(hashes)
+    ]

@@ -17,7 +17,7 @@ from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
 from data_prep.plan import SourcePlan, plan_sources
 from data_prep.reading.task import ReadTask
-from data_prep.rehash import forget_changed
+from data_prep.rehash import changed_sources, forget_changed
 from data_prep.report import write_corpus_report
 from data_prep.report.table import print_speed, print_table, timing
 from data_prep.tasks.corpora import begin_record, read_record, remove_records, remove_unused, write_record
@@ -69,6 +69,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         before = existing.manifest if existing else None
         made_by = begin_record(work, output)
         built = _builder(config, runner, output, before).build(apart if before else plans)
+        _require_same_inputs(built, before)
         figures = timing(runner, (done for one in built.sources for done in one.reads))
         write_record(work, output, runner.folders | (made_by if before else frozenset()))
         manifest, pairs = _commit(config, output, work, built, before, figures)
@@ -96,6 +97,16 @@ def _builder(config: PrepConfig, runner: Runner, output: Path, before: Manifest 
     if before is None:
         return Builder(config, runner)
     return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER))
+
+
+def _require_same_inputs(built: Built, before: Manifest | None) -> None:
+    """Where nothing of them was stored, sources that the corpus has were read again, to find what is appended twice."""
+    found = {one.plan.source.name: [done.result.inputs for done in one.reads] for one in built.sources}
+    if changed := changed_sources(found, before):
+        raise CorpusError(
+            f"inputs of {', '.join(changed)} have other bytes than the corpus was made from, though their names, sizes"
+            " and times are the same; give --rehash and --replace to make it anew"
+        )
 
 
 def _check_early(config: PrepConfig) -> None:

@@ -165,6 +165,19 @@ def test_a_source_is_appended_and_nothing_else_touched(inputs: Path, tmp_path: P
         run(both)
 
 
+def test_nothing_is_appended_to_what_was_made_from_bytes_that_are_gone(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out", keep_work="nothing")
+    before = contents(run(both.model_copy(update={"sources": both.sources[:1]})))
+    change_unnoticed(inputs / "code" / "file0.py")
+    with pytest.raises(
+        CorpusError, match=r"inputs of code have other bytes than .*--rehash and --replace"
+    ):
+        run(both)
+    assert contents(Corpus(tmp_path / "out")) == before
+    found = Corpus(prep(both, Console(file=io.StringIO()), replace=True, rehash=True))
+    assert sorted(found.manifest.train) == ["code", "web"]
+
+
 def test_touched_inputs_are_read_again_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
     config = config_for(inputs, tmp_path / "out", keep_work="everything")
     first = contents(run(config))
