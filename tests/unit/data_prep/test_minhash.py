@@ -3,7 +3,6 @@ import hashlib
 import json
 import random
 import sys
-import unicodedata
 from itertools import combinations
 from pathlib import Path
 
@@ -15,35 +14,17 @@ from hypothesis import strategies as st
 
 from data_prep.dedup import minhash, signatures
 from data_prep.dedup.minhash import band_hashes
-from data_prep.dedup.shingles import PIECE_CHARACTERS, shingles
+from data_prep.dedup.shingles import shingles
 from data_prep.dedup.signatures import BandCollector
 from data_prep.documents.rows import BANDS, RowWriter, read_rows
+from data_prep.documents.words import PIECE_CHARACTERS, pieces
 from pipeline.config.load import validate
 from pipeline.config.prep.recipe import MinHash
 from pipeline.errors import ConfigError, MissingDependencyError
+from tests.unit.data_prep.naive_words import mixed_text, naive_words
 
 SINGLE_WORDS = MinHash(shingle_words=1)
 TEXTS = ["The quick, brown fox; jumps over the lazy dog.", "Straße ÉCOLE 42", "", " -- ", "敏捷的棕色狐狸 jumps"]
-
-WHOLE_WORDS = "\0狐狸カกໄကក\U00020000\U0002f800"
-mixed_text = st.text(
-    st.sampled_from("aAbÀàß9_ .,'\n-аĀ\u0301İ한𝕏😀。\ud800" + WHOLE_WORDS) | st.characters(max_codepoint=0xDFF),
-    max_size=60,
-)
-
-
-def naive_words(text: str) -> list[str]:
-    """Words by a second way: character by character."""
-    words, inside = [], False
-    for character in text:
-        alone = character in WHOLE_WORDS
-        is_word = alone or unicodedata.category(character)[0] in "LMN"
-        if is_word and inside and not alone:
-            words[-1] += character.lower()[0]
-        elif is_word:
-            words.append(character.lower()[0])
-        inside = is_word and not alone
-    return words
 
 
 def naive_shingles(text: str, num_words: int) -> list[tuple[str, ...]]:
@@ -99,9 +80,9 @@ def test_a_short_text_is_one_shingle() -> None:
 
 def test_long_texts_are_cut() -> None:
     text = "".join(f"word{number} " for number in range(PIECE_CHARACTERS // 4))
-    pieces = [text[start : start + PIECE_CHARACTERS] for start in range(0, len(text), PIECE_CHARACTERS)]
-    assert len(pieces) > 2
-    assert (shingles([text], 3).hashes == shingles(pieces, 3).hashes).all()
+    cut = list(pieces(text))
+    assert len(cut) == -(-len(text) // PIECE_CHARACTERS) > 2
+    assert np.array_equal(shingles([text], 3).hashes, shingles(cut, 3).hashes)
 
 
 @given(texts=st.lists(mixed_text, min_size=2, max_size=8), cut=st.integers(0, 8))
