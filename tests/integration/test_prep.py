@@ -140,7 +140,7 @@ def test_statistics_say_what_became_of_everything(inputs: Path, tmp_path: Path) 
     held_out = sum(entry.documents for entries in corpus.manifest.validation.values() for entry in entries)
     assert statistics["validation_documents"] == held_out
     timing = json.loads((corpus.folder / "prep.json").read_text())
-    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "measure", "shards", "pairs"}
+    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "encoder", "measure", "shards", "pairs"}
 
 
 def test_same_bytes_twice_and_with_any_number_of_workers(

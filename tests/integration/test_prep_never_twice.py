@@ -169,9 +169,7 @@ def test_nothing_is_appended_to_what_was_made_from_bytes_that_are_gone(inputs: P
     both = config_for(inputs, tmp_path / "out", keep_work="nothing")
     before = contents(run(both.model_copy(update={"sources": both.sources[:1]})))
     change_unnoticed(inputs / "code" / "file0.py")
-    with pytest.raises(
-        CorpusError, match=r"inputs of code have other bytes than .*--rehash and --replace"
-    ):
+    with pytest.raises(CorpusError, match=r"inputs of code have other bytes than .*--rehash and --replace"):
         run(both)
     assert contents(Corpus(tmp_path / "out")) == before
     found = Corpus(prep(both, Console(file=io.StringIO()), replace=True, rehash=True))
