@@ -30,13 +30,13 @@ def read(reader: ParquetReader, reading: FileReading) -> Records:
     """
     document = RecordMapper(reading, reader.text_field, reader.metadata)
     with closing(open_raw(reading.file)) as file:
-        for position, record in _records(file, [reader.text_field, *reader.metadata.values()]):
+        for position, record in _records(file, [reader.text_field, *reader.metadata.values()], reading):
             yield document(position, record)
         reading.bytes = file.seek(0, io.SEEK_END)
     reading.content_hash = hash_content(reading.file)
 
 
-def _records(file: Any, columns: list[str]) -> Iterator[tuple[int, Any]]:
+def _records(file: Any, columns: list[str], reading: FileReading) -> Iterator[tuple[int, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -45,9 +45,11 @@ def _records(file: Any, columns: list[str]) -> Iterator[tuple[int, Any]]:
     except (pa.ArrowException, OSError) as error:  # files raise others: reading that fails is no damage
         yield 0, Flaw("damaged_archive", f"no parquet file: {error}", lost_bytes=file.seek(0, io.SEEK_END))
         return
-    start = 0
+    start = position = 0
+    reading.stored_bytes = lambda: reading.file.bytes * (position + 1) / table.metadata.num_rows
     for group in range(table.num_row_groups):
-        yield from _group_records(table, group, start, columns)
+        for position, record in _group_records(table, group, start, columns):
+            yield position, record
         start += table.metadata.row_group(group).num_rows
 
 

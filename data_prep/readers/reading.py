@@ -29,6 +29,9 @@ class FileReading:
         """Once all is read: xxh3_128 of the file's bytes as they are stored, in hexadecimal; None where is no file."""
         self.bytes = max(1, file.bytes)
         """Once all is read: about how much content it has, with what of it was lost; 1 where that is not known."""
+        self.stored_bytes: Callable[[], float] = lambda: 0.0
+        """About how much of the file as it is stored is read so far: streams are up to a mebibyte ahead of the records,
+        where columns are read it is the share of the rows; 0 where it is not known."""
         self._read = read
 
     def __iter__(self) -> Records:
@@ -48,6 +51,7 @@ class FileReading:
         """The file's content from its start, decompressed. Takes the content hash at the end, so read it once."""
         with HashedFile(self.file) as hashed:
             stream = decompressed(hashed, self.file.path)
+            self.stored_bytes = hashed.tell
             yield stream
             self.bytes = stream.tell()
             self.content_hash = hashed.finish()
