@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.filters.base import Dropped, Filter
-from data_prep.filters.ngrams import Hashes, SortedHashes, hash_ngrams, hash_words
+from data_prep.filters.ngrams import SortedHashes, hash_ngrams, hash_words
 
 MAX_NGRAMS = 1 << 23
 """In a collection; its file has 128 MiB."""
 _BATCH = 1 << 21
-_OWNER_BITS = _SIZE_BITS = np.uint64(32)
+_SIZE_BITS = np.uint64(32)
 _SIZE = np.uint64((1 << 32) - 1)
 _NOBODY = np.uint64(0)
 
@@ -39,7 +39,7 @@ class NgramCollector:
 
     def add(self, id_: str, text: str) -> None:
         """Add a document. Its id is hexadecimal digits."""
-        hashes = _distinct_ngrams(text, self._ngram)
+        hashes = np.unique(hash_ngrams(hash_words(text), self._ngram))
         owner = np.uint64(int(id_[:8], 16)) << _SIZE_BITS | np.uint64(hashes.size)
         self._take(np.stack([hashes, np.full(hashes.size, owner)]))
 
@@ -61,10 +61,6 @@ class NgramCollector:
         """All n-grams, or those with the lowest hashes."""
         self._merge()
         return self._rows
-
-
-def _distinct_ngrams(text: str, ngram: int) -> Hashes:
-    return np.unique(hash_ngrams(hash_words(text), ngram))
 
 
 def _last(rows: Rows) -> np.uint64:
@@ -95,10 +91,12 @@ class HeldOutNgrams:
     def overlaps(self, text: str, ngram: int, max_share: float) -> bool:
         """Whether more than a share of the text's n-grams is held out, or more than that of a held-out document's is
         in the text: a text that quotes one goes, and one that is quoted by it."""
-        ngrams = _distinct_ngrams(text, ngram)
-        owners = self._owners[self._hashes.places(ngrams)]
+        ngrams = hash_ngrams(hash_words(text), ngram)
+        owners = self._owners[np.unique(self._hashes.places(ngrams))]
         owners = owners[owners != _NOBODY]
-        if owners.size > max_share * np.count_nonzero(ngrams <= self._last):
+        if not owners.size:
+            return False
+        if owners.size > max_share * np.unique(ngrams[ngrams <= self._last]).size:
             return True
         owners, counts = np.unique(owners, return_counts=True)
         return bool((counts > max_share * self._sampled * (owners & _SIZE)).any())

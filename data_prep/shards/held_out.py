@@ -52,7 +52,7 @@ class HeldOutShardTask(Task):
             ngrams.add(id_, text)
         rows = ngrams.rows()
         write_array(folder / NGRAMS_NAME, rows)
-        return rows.shape[1]
+        return int(rows.shape[1])
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         tokenizer = load_tokenizer(self.tokenizer)
@@ -82,4 +82,4 @@ class HeldOutTask(Task):
             ngrams.extend(np.load(work / shard / NGRAMS_NAME, mmap_mode="r", allow_pickle=False))
         rows = ngrams.rows()
         write_array(folder / NGRAMS_NAME, rows)
-        return rows.shape[1]
+        return int(rows.shape[1])

@@ -48,6 +48,7 @@ def config_for(inputs: Path, output: Path, *sources: str, **values: Any) -> Prep
         "validation_share": 0.2,
         "test_share": 0.1,
         "write_dropped": True,
+        "dedup": {"minhash": {}},
         "tokenizer": {"type": "train", "vocab_size": 320},
         "shards": {"chunk_tokens": 2048, "shard_tokens": 4096},
         "workers": 1,
@@ -74,7 +75,8 @@ def dropped(corpus: Corpus, source: str) -> set[str]:
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     """Sixty documents, each with the same last sentence."""
-    write(tmp_path / "in", "first", {f"f{n}": f"{prose(f'f{n}', 80)}\n{LICENCE}" for n in range(60)})
+    texts = {f"f{n}": f"{prose(f'f{n}', 80)}\n{LICENCE}" for n in range(60)}
+    write(tmp_path / "in", "first", texts | {f"near{n}": f"{texts[f'f{n}']} Again." for n in range(5)})
     return tmp_path / "in"
 
 
@@ -94,6 +96,7 @@ def write_second(inputs: Path, first: Corpus) -> str:
             "half-and-half": f"{half} {prose('half', 90)}",
             "another": f"{prose('short', 20)} {other}",
             "training": f"{prose('before', 200)} {training}",
+            "near-training": f"{training} And so on.",
             "few-words": f"{' '.join(text.split()[:15])} {prose('many', 300)}",
             "licensed": f"{prose('licensed', 20)} {LICENCE}",
             **{f"s{n}": prose(f"s{n}", 80) for n in range(40)},
