@@ -34,7 +34,8 @@ class DecompressedStream(io.RawIOBase):
         self._told: Flaw | None = None
         self._damage: Exception | None = None
         """Set while the next frame that can be decoded is being looked for."""
-        self._damage_at = 0
+        self._good_at = 0
+        """Up to where the file gave content."""
         self._stored = self._stored_lost = self._decoded = self._lost = 0
 
     def readable(self) -> bool:
@@ -73,6 +74,7 @@ class DecompressedStream(io.RawIOBase):
             if not data:
                 return True
             self._frame, self._frame_at = self._codec.begin(), self._stored - len(data)
+            self._good_at = self._good_at if self._damage else self._frame_at
         if data:
             self._fed = data[1:] if begun else data
         self._decode(self._frame, data)
@@ -82,7 +84,8 @@ class DecompressedStream(io.RawIOBase):
         if self._damage:
             self._tell_damage(self._stored)
         elif self._frame:
-            self._tell("cut_short", "the file ends before its compressed data does", self.tell() or self._stored)
+            missing = self.tell() or self._stored * COMPRESSION_RATIO
+            self._tell("cut_short", "the file ends before its compressed data does", missing)
         self._frame = None
 
     def _frame_start(self, data: bytes) -> bytes:
@@ -106,6 +109,8 @@ class DecompressedStream(io.RawIOBase):
             self._tell_damage(self._frame_at)
         self._take(output)
         self._input = frame.rest
+        if output or frame.eof:
+            self._good_at = self._stored - len(self._input)
         if frame.eof:
             self._frame = None
 
@@ -117,16 +122,16 @@ class DecompressedStream(io.RawIOBase):
         """Look for a frame in what was fed last, from now on; what looked like one when looking was none."""
         self._frame, self._input = None, self._fed
         if not self._damage:
-            self._damage, self._damage_at = error, self._stored - len(self._fed)
+            self._damage = error
             self._take(output)
 
     def _tell_damage(self, end: int) -> None:
         """Tell of the damage up to a place in the file."""
-        lost = end - self._damage_at
-        whole = self._damage_at - self._stored_lost
+        lost = end - self._good_at
+        whole = self._good_at - self._stored_lost
         ratio = self._decoded / whole if self._decoded and whole > 0 else COMPRESSION_RATIO
         self._stored_lost += lost
-        said = f"{self._codec.suffix[1:]}: {self._damage}; {lost} bytes of the file from {self._damage_at} on are lost"
+        said = f"{self._codec.suffix[1:]}: {self._damage}; {lost} bytes of the file from {self._good_at} on are lost"
         reason = "too_much_memory" if "memory" in str(self._damage).lower() else "damaged_archive"
         self._damage = None
         self._tell(reason, said, int(lost * ratio) + 1)

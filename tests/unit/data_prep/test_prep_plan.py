@@ -83,6 +83,16 @@ def test_huge_inputs_make_no_more_tasks_than_a_shard_can_look_into(folders: Sequ
     assert len(list(group_files(files))) <= 1.05 * MAX_TASKS
 
 
+@pytest.mark.parametrize("path", ["hf-dataset:org/name#{}/64", "https://host/{}.jsonl"])
+def test_files_of_unknown_size_are_tasks_of_their_own(path: str) -> None:
+    files = [InputFile(path.format(number), f"name#{number:05d}-of-00064", 0, "1") for number in range(64)]
+    assert list(group_files(files)) == [(file,) for file in files]
+
+
+def test_empty_files_share_a_task() -> None:
+    assert len(list(group_files([input_file(number, 0) for number in range(64)]))) == 1
+
+
 # plans and tasks
 
 
