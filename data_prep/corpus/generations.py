@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from data_prep.filters import overlap
 from data_prep.filters.base import HeldOutSet
 from data_prep.plan import SourcePlan
 from data_prep.shards.held_out import NGRAMS_NAME, HeldOutShardTask, HeldOutTask
@@ -54,4 +55,9 @@ def _held_out_set(config: HeldOut, sources: Sequence[str], corpus: Corpus, runne
     shards = runner.run(tasks)
     checksums = tuple(output.xxh3 for done in shards for output in done.outputs)
     whole = runner.run([HeldOutTask(config.ngram, checksums, tuple(done.folder for done in shards))])[0]
+    if whole.result >= overlap.MAX_NGRAMS:
+        runner.tell(
+            f"{', '.join(sources)} hold out more than {overlap.MAX_NGRAMS:,} n-grams: what is appended is compared with"
+            " a sample of them, which misses short quotations; a smaller validation_share holds out less"
+        )
     return HeldOutSet(whole.outputs[0].xxh3, config.ngram, config.max_share, f"{whole.folder}/{NGRAMS_NAME}")

@@ -154,6 +154,15 @@ def test_sources_that_come_together_are_not_kept_apart(inputs: Path, tmp_path: P
     assert corpus.manifest.statistics["generations"] == [["first", "second"]]
 
 
+def test_a_sample_of_what_is_held_out_is_told(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_prep.filters.overlap.MAX_NGRAMS", 400)
+    write_second(inputs, run(config_for(inputs, tmp_path / "out", "first")))
+    said = io.StringIO()
+    prep(config_for(inputs, tmp_path / "out", "first", "second"), Console(file=said, width=300))
+    assert "first hold out more than 400 n-grams: what is appended is compared with a sample" in said.getvalue()
+    assert "another" in dropped(Corpus(tmp_path / "out"), "second")
+
+
 def test_a_third_source_is_kept_apart_from_both(inputs: Path, tmp_path: Path) -> None:
     second = appended(inputs, tmp_path / "out")
     files = {path: path.stat().st_ino for path in second.folder.rglob("*.tar")}
