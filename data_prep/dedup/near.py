@@ -26,7 +26,7 @@ _RANGE_ROWS = 1 << 22
 """Band hashes in a range, about."""
 _LINKS_HELD = 1 << 21
 """Links that are held at a time."""
-_MEMORY_BYTES = 400 * 2**20
+MEMORY_BYTES = 400 * 2**20
 """For the edges that one task holds."""
 
 
@@ -148,7 +148,7 @@ def _of_source(source: SourceReads, earlier: tuple[SourceReads, ...], runner: Ru
     num_rows = sum(one.band_bytes for one in (*earlier, source)) // BAND_ROW.itemsize
     ranges = hash_ranges(-(-num_rows // _RANGE_ROWS) or 1)
     linked = runner.run([LinkTask(source, earlier, first, last) for first, last in ranges])
-    budget = budget_for(sum(done.result for done in linked), _MEMORY_BYTES)
+    budget = budget_for(sum(done.result for done in linked), MEMORY_BYTES)
     nodes = hash_ranges(budget.num_ranges)
 
     def step(star: Star, edges: list[Done]) -> tuple[list[Done], bool]:
