@@ -54,20 +54,38 @@ class Amounts:
         return Amounts(*(getattr(self, one.name) * factor for one in fields(self)))
 
 
+@dataclass(frozen=True)
+class TokenCounter:
+    """How many tokens texts have, or might have."""
+
+    count: Count
+    """Of one text."""
+    vocab_size: int
+    """Pieces of the tokenizer."""
+    basis: str
+    """What it rests on."""
+
+
+def token_counter(config: PrepConfig) -> TokenCounter:
+    """By the given tokenizer, or by a guess. Raises TokenizerError if the given one cannot be loaded."""
+    if isinstance(config.tokenizer, GivenTokenizer):
+        tokenizer = load_tokenizer(config.tokenizer.path)
+        return TokenCounter(lambda text: len(tokenizer.encode(text)) + 1, tokenizer.vocab_size, "the given tokenizer")
+    guess = guessed_bytes_per_token(config.tokenizer.vocab_size)
+    basis = f"a guess of {guess:.1f} bytes per token"
+    return TokenCounter(lambda text: _size(text) / guess, config.tokenizer.vocab_size, basis)
+
+
 def print_plan(config: PrepConfig, console: Console) -> None:
     """Print a row for each source."""
-    tokenizer = load_tokenizer(config.tokenizer.path) if isinstance(config.tokenizer, GivenTokenizer) else None
+    counter = token_counter(config)
     table = Table(title="plan", title_justify="left", box=SIMPLE, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "source" else "right")
-    vocab_size = tokenizer.vocab_size if tokenizer else getattr(config.tokenizer, "vocab_size", 0)
-    bytes_per_token = guessed_bytes_per_token(vocab_size)
-    count = (lambda text: len(tokenizer.encode(text)) + 1) if tokenizer else lambda text: _size(text) / bytes_per_token
     for plan in plan_sources(config):
-        table.add_row(*_row(config, plan, estimate(config, plan, count), vocab_size))
+        table.add_row(*_row(config, plan, estimate(config, plan, counter.count), counter.vocab_size))
     console.print(table)
-    basis = "the given tokenizer" if tokenizer else f"a guess of {bytes_per_token:.1f} bytes per token"
-    console.print(f"from a sample of each source, and {basis}; deduplication is not counted", highlight=False)
+    console.print(f"from a sample of each source, and {counter.basis}; deduplication is not counted", highlight=False)
 
 
 def _row(config: PrepConfig, plan: SourcePlan, found: Amounts, vocab_size: int) -> list[str]:
