@@ -7,8 +7,9 @@ from itertools import pairwise, takewhile
 
 from data_prep.readers.decompress import COMPRESSION_RATIO
 from data_prep.readers.frames import SUFFIXES
+from data_prep.readers.listing import Found, find_urls, url_folder
 from data_prep.readers.local import expand
-from data_prep.readers.remote import Found, filesystem, find_urls, is_url, split_query, url_folder
+from data_prep.readers.remote import filesystem, is_url, split_query
 from pipeline.errors import ConfigError
 
 _UNKNOWN_BYTES = 16 << 20

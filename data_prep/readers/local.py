@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
-from data_prep.readers.remote import Found, fixed_folder
+from data_prep.readers.listing import Found, fixed_folder
 from pipeline.errors import CorpusError
 
 _Folders = frozenset[tuple[int, int]]

@@ -13,7 +13,8 @@ from data_prep.readers.streams import hash_content, open_raw
 from pipeline.config.prep.readers import ParquetReader
 
 _BATCH_ROWS = 128
-"""Rows decoded at a time: few, as a row may be a whole book."""
+_BATCH_BYTES = 16 << 20
+"""Rows decoded at a time hold about so much at most, as a row may be a whole book."""
 _BUFFER_BYTES = 1 << 20
 """Read at a time of each column, so that a row group is never held whole."""
 
@@ -57,8 +58,9 @@ def _group_records(table: Any, group: int, start: int, columns: list[str]) -> It
     """A row group's records; where it is damaged, a Flaw in place of the rest."""
     import pyarrow as pa
 
-    position, end = start, start + table.metadata.row_group(group).num_rows
-    batches = table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
+    metadata = table.metadata.row_group(group)
+    position, end = start, start + metadata.num_rows
+    batches = table.iter_batches(_batch_rows(metadata, columns), row_groups=[group], columns=columns, use_threads=False)
     try:
         for batch in batches:
             for record in _rows(batch):
@@ -67,6 +69,14 @@ def _group_records(table: Any, group: int, start: int, columns: list[str]) -> It
     except (pa.ArrowException, OSError) as error:
         said = f"rows {position} to {end - 1} cannot be read: {error}"
         yield position, Flaw("damaged_row_group", said, records=end - position)
+
+
+def _batch_rows(metadata: Any, columns: list[str]) -> int:
+    """How many rows of a row group to decode at a time."""
+    tops = {name.partition(".")[0] for name in columns}
+    chunks = (metadata.column(number) for number in range(metadata.num_columns))
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in tops)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(size, 1)))
 
 
 def _rows(batch: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Files at URLs, through fsspec: listing them and reading them in order, with patience for a network that fails."""
+"""Reading files at URLs, through fsspec, in order and with patience for a network that fails."""
 
 import importlib.util
 import io
@@ -16,16 +16,11 @@ PAUSES_SECONDS = (0.5, 2.0, 8.0)
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"),
            "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}  # fmt: skip
 """Protocol -> the package that speaks it, and the extra that installs it."""
-_VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "checksum", "blob_id", "LastModified", "last_modified", "updated",
-                 "mtime", "created")  # fmt: skip
 _NETWORK_ERRORS = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("httpx", "HTTPError"))
 """Errors of the network that are no OSError, in modules that are there only if someone imported them."""
-_WILD = "*?["
 _WEB = ("http://", "https://")
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
 
-Found = tuple[str, int, str]
-"""Path or URL, size in bytes (0 if unknown) and version of a file."""
 _Result = TypeVar("_Result")
 
 
@@ -58,59 +53,15 @@ def filesystem(url: str) -> tuple[Any, str]:
     return found
 
 
+def is_web(url: str) -> bool:
+    """Whether it is fetched by HTTP."""
+    return url.startswith(_WEB)
+
+
 def split_query(url: str) -> tuple[str, str]:
     """A URL of the web without its query, which may be a secret, and the query with its `?`. Other URLs have none."""
-    address, mark, query = url.partition("?") if url.startswith(_WEB) else (url, "", "")
+    address, mark, query = url.partition("?") if is_web(url) else (url, "", "")
     return address, mark + query
-
-
-def url_folder(url: str) -> str:
-    """A folder's URL in the form that files below it begin with. Raises what `filesystem` raises."""
-    system, path = filesystem(url)
-    return str(system.unstrip_protocol(path)).rstrip("/")
-
-
-def find_urls(url: str, suffixes: tuple[str, ...]) -> tuple[str, list[Found], str]:
-    """The folder that a URL names or is in, its files, without their query: one, those that end in `suffixes`, or those
-    of a glob; and the query.
-
-    Raises CorpusError if the place cannot be reached, and what `filesystem` raises.
-    """
-    system, path = filesystem(url)
-    system.invalidate_cache()
-    details = persistently(url, lambda: _details(system, path, suffixes))
-    query = split_query(url)[1]
-    files = [
-        (str(system.unstrip_protocol(name)).removesuffix(query), *_size_and_version(info))
-        for name, info in details.items()
-    ]
-    place = split_query(path)[0]
-    folder = place.rpartition("/")[0] if path in details else fixed_folder(place.rstrip("/"))
-    return str(system.unstrip_protocol(folder)), files, query
-
-
-def fixed_folder(pattern: str) -> str:
-    """The folder above a glob's first wild part; a folder itself."""
-    parts = pattern.split("/")
-    wild = next((number for number, part in enumerate(parts) if any(sign in part for sign in _WILD)), len(parts))
-    return "/".join(parts[:wild])
-
-
-def _details(system: Any, path: str, suffixes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Name -> what the file system knows of it, of each file."""
-    try:
-        info = system.info(path)
-    except FileNotFoundError:
-        found = system.glob(path, detail=True) if any(sign in path for sign in _WILD) else {}
-        return {name: info for name, info in found.items() if info["type"] == "file"}
-    if info["type"] == "file" and not path.endswith("/"):
-        return {path: info}
-    return {name: info for name, info in system.find(path, detail=True).items() if name.endswith(suffixes)}
-
-
-def _size_and_version(info: dict[str, Any]) -> tuple[int, str]:
-    version = next((info[key] for key in _VERSION_KEYS if info.get(key)), "")
-    return int(info.get("size") or 0), str(version)
 
 
 def persistently(url: str, attempt: Callable[[], _Result]) -> _Result:

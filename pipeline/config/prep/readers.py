@@ -34,7 +34,8 @@ class TextReader(Config):
     type: Literal["text"]
     """The reader."""
     paths: Paths
-    """Files, folders (searched for *.txt, *.txt.gz, *.txt.zst), globs or URLs of any of these."""
+    """Files, folders (searched for *.txt, plain or compressed), globs or URLs of any of these. `/./` in one says where
+    the names begin that its files have in the corpus."""
     document: Literal["file", "paragraph"] = "file"
     """What a document is: the whole file, or each stretch between blank lines."""
 
@@ -114,7 +115,7 @@ class HuggingFaceReader(FieldMapping):
     revision: str | None = None
     """Commit of a hub dataset; give it, so that the same config always reads the same rows."""
     num_shards: PositiveInt = 1
-    """Into how many parts the stream is divided, each read by a task of its own."""
+    """Into how many parts the stream is divided, each read by a task of its own unless it is known to be small."""
 
 
 Reader = Annotated[

@@ -120,6 +120,21 @@ def damage_column(path: Path, row_group: int, column: int) -> None:
     path.write_bytes(content)
 
 
+def test_long_rows_are_decoded_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [f"{number}" * (MIB // 2) for number in range(10)]
+    pq.write_table(pa.table({"text": long, "a.b": long}), tmp_path / "a.parquet", use_dictionary=False)
+    sizes, to_pylist = [], pa.RecordBatch.to_pylist
+
+    def rows(batch: pa.RecordBatch) -> list[object]:
+        sizes.append(batch.num_rows)
+        return to_pylist(batch)
+
+    monkeypatch.setattr("data_prep.readers.parquet._BATCH_BYTES", 2 * MIB)
+    monkeypatch.setattr("data_prep.readers.parquet._rows", rows)
+    assert texts(read_all(make_reader("parquet", tmp_path))) == long
+    assert sizes == [3, 3, 3, 1]
+
+
 def test_a_damaged_row_group_is_told_and_the_next_is_read(tmp_path: Path) -> None:
     words = [f"text {number}" for number in range(30)]
     write_parquet(tmp_path / "a.parquet", text=words)
