@@ -6,7 +6,7 @@ from data_prep.readers.flaw import Flaw
 from data_prep.readers.frames import ERRORS, Codec, Frame, GzipFrame
 
 PIECE_BYTES = 32 << 10
-"""Compressed bytes read at a time. Of damaged bz2 and xz up to so much before the damage is lost with it."""
+"""Compressed bytes read at a time. Of damaged zstd, bz2 and xz up to so much before the damage is lost with it."""
 COMPRESSION_RATIO = 4
 """Guess of how much larger the text of a compressed file is, where nothing better is known."""
 
