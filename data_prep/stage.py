@@ -129,6 +129,7 @@ def work_folder(config: PrepConfig) -> Iterator[Path]:
     with RunLock(work) as lock:
         clear_partial(work)
         yield work
+        clear_partial(work)  # what the workers of a killed job left that were not dead yet
         if config.keep_work == "nothing":
             remove_records(work)
             remove_tasks(work)
