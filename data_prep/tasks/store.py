@@ -173,8 +173,16 @@ def clear_partial(work: Path) -> None:
 def _is_at_work(partial: Path) -> bool:
     host, _, pid = partial.name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[2].rpartition("-")
     if host == socket.gethostname() and pid.isdecimal():
-        return psutil.pid_exists(int(pid))
+        return _is_running(int(pid))
     return time.time() - partial.stat().st_mtime < _DAY_SECONDS
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process; one that has ended but was not waited for yet is none."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remove_tasks(work: Path) -> None:
