@@ -1,12 +1,16 @@
 import errno
 import os
+import socket
+import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 
-from data_prep.tasks.store import complete, find_done, forget, task_folder
+from data_prep.tasks.store import clear_partial, complete, find_done, forget, task_folder
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError, TokenizerError
 from tests.unit.data_prep.write_task import Failing, Place, WriteTask, done_of, files, finish
@@ -104,6 +108,18 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     assert not list(tmp_path.glob("*/*.partial"))
     path.write_text("one")
     assert finish(tmp_path, task) == done
+
+
+def test_what_ended_workers_left_is_cleared(tmp_path: Path) -> None:
+    """Of a process that nobody has waited for yet, too; not what one that runs is at work on."""
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as running:
+        while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        for pid in (ended.pid, running.pid):
+            (tmp_path / "phase" / f"key.{socket.gethostname()}-{pid}.partial").mkdir(parents=True)
+        clear_partial(tmp_path)
+        assert [path.name.rpartition("-")[2] for path in tmp_path.glob("*/*")] == [f"{running.pid}.partial"]
+        running.kill()
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 499, b"x" * 501])
