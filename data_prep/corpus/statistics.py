@@ -12,7 +12,7 @@ from data_prep.reading.inputs import contents_sha256
 from data_prep.reading.losses import SAMPLES_NAME, Line, lowest
 from data_prep.shards.statistics import ShardStatistics
 from data_prep.tasks.counts import total
-from pipeline.corpus.manifest import ShardEntry
+from pipeline.corpus.manifest import ShardEntry, Split
 from pipeline.runtime.files import read_json_lines
 
 _MOST_DOMAINS = 100
@@ -37,7 +37,7 @@ def source_statistics(source: BuiltSource) -> dict[str, Any]:
     }
 
 
-def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:
+def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[Split, Sequence[ShardEntry]]) -> dict[str, Any]:
     """The whole corpus's figures, all splits together."""
     every = [shard for group in shards.values() for shard in group]
     tokens, text_bytes = sum(shard.tokens for shard in every), sum(shard.text_bytes for shard in every)

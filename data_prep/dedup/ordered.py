@@ -128,4 +128,4 @@ def with_firsts(pieces: Iterable[Rows], fields: Sequence[str]) -> Iterator[tuple
 
 
 def _differ(rows: Rows, others: Rows, fields: Sequence[str]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([rows[name] != others[name] for name in fields])
+    return np.asarray(np.any([rows[name] != others[name] for name in fields], axis=0), dtype=np.bool_)

@@ -108,7 +108,7 @@ class SourceDocuments:
         self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
     ) -> Iterator[StoredDocument]:
         overlapping = (work / one.folder for one in self.gone if one.first <= last and first <= one.last)
-        gone = memoryview(np.sort(read_rows(overlapping, GONE, first, last)["node"]))
+        gone = np.sort(read_rows(overlapping, GONE, first, last)["node"]).data
         for run in runs:
             for document in self._in_split(run, split, first, last):
                 if not gone or not _is_among(gone, upper_half(document.id(self.name))):

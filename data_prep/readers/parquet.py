@@ -75,8 +75,8 @@ def _batch_rows(metadata: Any, columns: list[str]) -> int:
     """How many rows of a row group to decode at a time."""
     tops = {name.partition(".")[0] for name in columns}
     chunks = (metadata.column(number) for number in range(metadata.num_columns))
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in tops)
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(size, 1)))
+    size: int = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in tops)
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * int(metadata.num_rows) // max(size, 1)))
 
 
 def _rows(batch: Any) -> list[Any]:

@@ -10,12 +10,12 @@ from rich.table import Table
 from data_prep.reading.task import ReadTask
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest
+from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split
 
 _COLUMNS = ("source", "read", "kept", "held out", "text MB", "tokens", "bytes per token", "shards")
 
 
-def print_table(console: Console, manifest: Manifest, pairs: Mapping[str, int]) -> None:
+def print_table(console: Console, manifest: Manifest, pairs: Mapping[Split, int]) -> None:
     """Print a row for each source, and below them what each lost."""
     table = Table(title="corpus", title_justify="left", box=SIMPLE, pad_edge=False)
     for column in _COLUMNS:

@@ -180,7 +180,7 @@ def _is_at_work(partial: Path) -> bool:
 def _is_running(pid: int) -> bool:
     """Whether there is such a process; one that has ended but was not waited for yet is none."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
