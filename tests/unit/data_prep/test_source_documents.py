@@ -1,5 +1,6 @@
+import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +92,26 @@ def test_only_a_part_of_the_documents_is_held_at_a_time(tmp_path: Path, monkeypa
     assert len(list(source.documents(tmp_path, "train"))) == 256
     assert sorted(held)[-3] <= 11  # two tasks were read whole, to bring their documents together
     assert not list(tmp_path.glob("merge/*"))
+
+
+@pytest.fixture
+def few_open_files() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("step_bytes", [10**6, 10])
+def test_files_of_many_tasks_are_not_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_open_files: None, step_bytes: int
+) -> None:
+    monkeypatch.setattr(source_documents, "_STEP_BYTES", step_bytes)
+    reads = tuple(f"reads-{number}" for number in range(300))
+    for number, name in enumerate(reads):
+        write_reads(tmp_path / name, "web", [Given(0, number << 110, "a", number, b"text")])
+    source = SourceDocuments("web", "", "", (), 1200, reads, ())
+    assert len(list(source.documents(tmp_path, "train"))) == 300
 
 
 def test_a_moved_document_that_goes_is_gone(tmp_path: Path) -> None:
