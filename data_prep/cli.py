@@ -49,8 +49,10 @@ def _run(options: argparse.Namespace) -> None:
 def _print_plan(config: "PrepConfig") -> None:
     from rich.console import Console
 
+    from data_prep.corpus.places import work_path
     from data_prep.estimate import print_plan
     from pipeline.config.load import dump
 
+    work_path(config)
     print(dump(config), end="")
     print_plan(config, Console(stderr=True))

@@ -12,6 +12,7 @@ from data_prep.corpus.existing import find_existing, inputs_sha256
 from data_prep.corpus.generations import kept_apart
 from data_prep.corpus.manifest import make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
+from data_prep.corpus.places import output_path, work_path
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
@@ -48,7 +49,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         TokenizerError: The tokenizer cannot be loaded or trained.
     """
     console = console or Console(stderr=True)
-    output = Path(config.output).absolute()
+    output = output_path(config)
     _check_early(config)
     plans = plan_sources(config)
     existing = find_existing(output, config, plans, replace)
@@ -111,6 +112,7 @@ def _require_same_inputs(built: Built, before: Manifest | None) -> None:
 
 def _check_early(config: PrepConfig) -> None:
     """A wrong path is better told now than after hours of reading."""
+    work_path(config)
     if isinstance(config.tokenizer, GivenTokenizer):
         load_tokenizer(config.tokenizer.path)
     check_cleaning(config.cleaning)
@@ -121,7 +123,7 @@ def _check_early(config: PrepConfig) -> None:
 @contextmanager
 def work_folder(config: PrepConfig) -> Iterator[Path]:
     """The folder of finished tasks, for this job alone."""
-    work = _work_path(config)
+    work = work_path(config)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,10 +138,6 @@ def work_folder(config: PrepConfig) -> Iterator[Path]:
             lock.path.unlink()
     if not any(work.iterdir()):
         work.rmdir()
-
-
-def _work_path(config: PrepConfig) -> Path:
-    return Path(config.work or f"{config.output}.work").absolute()
 
 
 def _commit(
@@ -173,7 +171,7 @@ def _settle(config: PrepConfig, output: Path, work: Path) -> None:
 
 def _settle_after_kill(config: PrepConfig, output: Path) -> None:
     """A job may have been killed when the corpus was complete and this was still to do."""
-    record = read_record(_work_path(config), output)
+    record = read_record(work_path(config), output)
     if record and not record.is_settled:
         with work_folder(config) as work:
             _settle(config, output, work)

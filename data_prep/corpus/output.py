@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.build import Built, BuiltSource
+from data_prep.corpus.places import beside
 from data_prep.pairs import write_pairs
 from data_prep.reading.losses import DROPPED_NAME, REJECTS_NAME
 from data_prep.tasks.store import Done
@@ -28,7 +29,7 @@ class CorpusFolder:
         Raises:
             ConfigError: The folder cannot be made.
         """
-        partial = self._output.with_name(f"{self._output.name}.partial")
+        partial = beside(self._output, "partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
@@ -37,7 +38,7 @@ class CorpusFolder:
                 f"output ({self._output}) cannot be made: {error.strerror}; choose another folder"
             ) from error
         pairs = self._fill(partial, built, manifest, figures, seed)
-        before = self._output.with_name(f"{self._output.name}.replaced")
+        before = beside(self._output, "replaced")
         shutil.rmtree(before, ignore_errors=True)
         if self._output.exists():
             os.rename(self._output, before)

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from data_prep.stage import prep
+from pipeline.cli import main
 from pipeline.config.load import dump
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.corpus import Corpus
@@ -314,3 +315,23 @@ def test_nothing_kept_leaves_what_is_not_ours(inputs: Path, tmp_path: Path) -> N
     assert [path.relative_to(work).as_posix() for path in work.rglob("*")] == ["thesis", "thesis/draft.txt"]
     run(config_for(inputs, tmp_path / "two", keep_work="nothing"))
     assert not (tmp_path / "two.work").exists()
+
+
+def test_a_slash_behind_the_output_changes_nothing(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path).model_copy(update={"output": f"{tmp_path / 'out'}/"})
+    run(config)
+    corpus = replaced(config.model_copy(update={"shards": config.shards.model_copy(update={"shard_tokens": 2048})}))
+    assert tasks_run(corpus)["dedup"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "out", "out.work"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=str)
+def test_no_corpus_goes_to_a_url(
+    flags: list[str], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(inputs, tmp_path).model_copy(update={"output": "s3://bucket/mine"})
+    (tmp_path / "prep.yaml").write_text(dump(config))
+    monkeypatch.chdir(tmp_path)
+    assert main(["prep", str(tmp_path / "prep.yaml"), *flags]) == 2
+    assert "output (s3://bucket/mine) must be a folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "prep.yaml"]
