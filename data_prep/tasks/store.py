@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 import socket
 import time
@@ -160,7 +161,13 @@ def _output(path: Path, name: str) -> Output:
 
 def own_suffix() -> str:
     """What names of unfinished folders end in; it tells which process is at work there."""
-    return f".{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}"
+    return f".{socket.gethostname()}-{os.getpid()}-{_token(os.getpid())}{PARTIAL_SUFFIX}"
+
+
+@cache
+def _token(pid: int) -> str:
+    """Tells this process from an earlier one of the same number, which containers give again and again."""
+    return secrets.token_hex(4)
 
 
 def clear_partial(work: Path) -> None:
@@ -171,9 +178,11 @@ def clear_partial(work: Path) -> None:
 
 
 def _is_at_work(partial: Path) -> bool:
-    host, _, pid = partial.name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[2].rpartition("-")
+    # what comes before the first point has none; a host's name may have some
+    process, _, token = partial.name.removesuffix(PARTIAL_SUFFIX).partition(".")[2].rpartition("-")
+    host, _, pid = process.rpartition("-")
     if host == socket.gethostname() and pid.isdecimal():
-        return _is_running(int(pid))
+        return token == _token(os.getpid()) if int(pid) == os.getpid() else _is_running(int(pid))
     return time.time() - partial.stat().st_mtime < _DAY_SECONDS
 
 

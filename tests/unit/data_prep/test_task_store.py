@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from data_prep.tasks.store import clear_partial, complete, find_done, forget, task_folder
+from data_prep.tasks import store
+from data_prep.tasks.store import clear_partial, complete, find_done, forget, own_suffix, task_folder
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError, TokenizerError
 from tests.unit.data_prep.write_task import Failing, Place, WriteTask, done_of, files, finish
@@ -110,16 +111,34 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     assert finish(tmp_path, task) == done
 
 
-def test_what_ended_workers_left_is_cleared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["node", "node1.cluster.org", "a-7.b-2.org-3"])
+def test_what_ended_workers_left_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """Of a process that nobody has waited for yet, too; not what one that runs is at work on."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
     with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as running:
         while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         for pid in (ended.pid, running.pid):
-            (tmp_path / "phase" / f"key.{socket.gethostname()}-{pid}.partial").mkdir(parents=True)
+            (tmp_path / "phase" / f"key.{host}-{pid}-0a.partial").mkdir(parents=True)
         clear_partial(tmp_path)
-        assert [path.name.rpartition("-")[2] for path in tmp_path.glob("*/*")] == [f"{running.pid}.partial"]
+        assert [path.name.split("-")[-2] for path in tmp_path.glob("*/*")] == [str(running.pid)]
         running.kill()
+
+
+def test_an_earlier_process_of_the_same_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container, processes have small numbers, and the same after each start."""
+    task = WriteTask()
+    partial = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
+    tokens = iter(range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_token", lambda pid: f"{next(tokens):x}")
+        left = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
+        left.mkdir(parents=True)
+        finish(tmp_path, task)
+    partial.mkdir()
+    clear_partial(tmp_path)
+    assert not left.exists()
+    assert partial.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 499, b"x" * 501])
