@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data_prep.filters import overlap
 from data_prep.filters.base import HeldOutSet
 from data_prep.plan import SourcePlan
 from data_prep.shards.held_out import NGRAMS_NAME, HeldOutShardTask, HeldOutTask
@@ -55,9 +54,11 @@ def _held_out_set(config: HeldOut, sources: Sequence[str], corpus: Corpus, runne
     shards = runner.run(tasks)
     checksums = tuple(output.xxh3 for done in shards for output in done.outputs)
     whole = runner.run([HeldOutTask(config.ngram, checksums, tuple(done.folder for done in shards))])[0]
-    if whole.result >= overlap.MAX_NGRAMS:
+    held_out = sum(done.result for done in shards)
+    if whole.result < held_out:
         runner.tell(
-            f"{', '.join(sources)} hold out more than {overlap.MAX_NGRAMS:,} n-grams: what is appended is compared with"
-            " a sample of them, which misses short quotations; a smaller validation_share holds out less"
+            f"what is appended is compared with {whole.result:,} of the {held_out:,} documents that"
+            f" {', '.join(sources)} hold out ({whole.result / held_out:.2%}): quotations of the others are not found;"
+            " a smaller validation_share or test_share holds out less"
         )
     return HeldOutSet(whole.outputs[0].xxh3, config.ngram, config.max_share, f"{whole.folder}/{NGRAMS_NAME}")

@@ -92,9 +92,10 @@ class DocumentWriter:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an npy file through Python's own file object: `np.save` hides the reason when the disk is full."""
+    array = np.ascontiguousarray(array)  # its header says in which order it is
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).tobytes())
+        file.write(array.tobytes())
 
 
 @contextmanager

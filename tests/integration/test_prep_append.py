@@ -154,13 +154,18 @@ def test_sources_that_come_together_are_not_kept_apart(inputs: Path, tmp_path: P
     assert corpus.manifest.statistics["generations"] == [["first", "second"]]
 
 
-def test_a_sample_of_what_is_held_out_is_told(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_prep.filters.overlap.MAX_NGRAMS", 400)
-    write_second(inputs, run(config_for(inputs, tmp_path / "out", "first")))
+def test_which_share_of_what_is_held_out_is_compared_is_told(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(config_for(inputs, tmp_path / "out", "first"))
+    held_out = {**split_of(first, "validation", "first"), **split_of(first, "test", "first")}
+    write(inputs, "second", {name: f"{prose(name, 500)} {text}" for name, text in held_out.items()})
+    monkeypatch.setattr("data_prep.filters.overlap.MAX_NGRAMS", 300)
     said = io.StringIO()
     prep(config_for(inputs, tmp_path / "out", "first", "second"), Console(file=said, width=300))
-    assert "first hold out more than 400 n-grams: what is appended is compared with a sample" in said.getvalue()
-    assert "another" in dropped(Corpus(tmp_path / "out"), "second")
+    share = f"{4 / len(held_out):.2%}"
+    assert f"compared with 4 of the {len(held_out)} documents that first hold out ({share})" in said.getvalue()
+    assert len(dropped(Corpus(tmp_path / "out"), "second")) == 4
 
 
 def test_a_third_source_is_kept_apart_from_both(inputs: Path, tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ class Dedup(Config):
 class HeldOut(Config):
     """Documents of an appended source that hold text of the corpus's validation and test documents are dropped."""
 
-    ngram: PositiveInt = 13
+    ngram: Annotated[int, Field(ge=1, le=100)] = 13
     """Words in an n-gram (Brown et al. 2020, arXiv:2005.14165, C); shorter documents are compared as a whole only, by
     `dedup`. N-grams that several held-out documents have in common, such as licences, do not count."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """A document goes if more of its n-grams than this share are held out, or if more than this share of a held-out
-    document's n-grams are in it (0.2: Touvron et al. 2023, arXiv:2307.09288, A.6)."""
+    document's n-grams are in it (0.2: Touvron et al. 2023, arXiv:2307.09288, A.6); and at least 3, or all it has."""
 
 
 class Shards(Config):
