@@ -1,8 +1,10 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -60,6 +62,19 @@ def test_without_the_job_its_workers_end(tmp_path: Path) -> None:
     job.wait()
     workers = [int(path.name.rpartition("-")[2]) for path in begun(tmp_path)]
     wait_until(lambda: not any(map(psutil.pid_exists, workers)))
+
+
+def test_ctrl_c_is_the_jobs_affair(tmp_path: Path) -> None:
+    """Workers that wait for work say nothing of it; the job ends, and they with it."""
+    driver = ["-m", "tests.unit.data_prep.executor_driver", str(tmp_path), '{"type": "local"}', "3", "Gated", "2"]
+    job = subprocess.Popen([sys.executable, *driver], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: len(begun(tmp_path)) == 2)
+    os.killpg(job.pid, signal.SIGINT)
+    time.sleep(0.5)
+    (tmp_path / "open").touch()
+    _, errors = job.communicate(timeout=60)
+    assert "ForkServerProcess" not in errors
+    assert errors.count("KeyboardInterrupt") == 1  # the driver's own, which no command line catches
 
 
 def test_away_from_a_terminal_a_phase_is_a_line(tmp_path: Path) -> None:
