@@ -14,7 +14,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def build(config: CustomFilter) -> Filter:
-    """Calls `function(text, metadata, **options)`; None drops the document.
+    """Calls `function(text, metadata, **options)`; None drops the document, and so does an empty text.
 
     Raises:
         ConfigError: The module or function does not exist.
@@ -25,13 +25,15 @@ def build(config: CustomFilter) -> Filter:
     def call(text: str, metadata: MutableMapping[str, str]) -> str | Dropped:
         try:
             result = function(text, metadata, **config.options)
-        except Exception as error:  # whatever a user's code raises; it goes on as a sentence that names the place
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's code raises, sys.exit() too: a sentence names the place
             raise CorpusError(_sentence(config, text, f"raised {type(error).__name__}: {error}")) from error
         if result is None:
             return Dropped(config.function.partition(":")[2])
         if problem := _problem(result, metadata):
             raise CorpusError(_sentence(config, text, problem))
-        return result
+        return result if result.strip() else Dropped("empty")
 
     return call
 

@@ -160,7 +160,7 @@ class PersonalData(Config):
 
 
 class CustomFilter(Config):
-    """A function of yours: `(text, metadata, **options) -> str | None`; None drops the document."""
+    """A function of yours: `(text, metadata, **options) -> str | None`; None or an empty text drops the document."""
 
     type: Literal["custom"]
     """The filter."""

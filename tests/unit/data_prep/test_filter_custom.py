@@ -27,6 +27,15 @@ def numbers(text, metadata):
 
 def half(text, metadata):
     return text + chr(0xD83D)
+
+def nothing(text, metadata):
+    return text and " \n"
+
+def leaves(text, metadata):
+    raise SystemExit(4)
+
+def interrupted(text, metadata):
+    raise KeyboardInterrupt
 """
 
 
@@ -57,6 +66,7 @@ def test_a_function_of_the_working_folder_keeps_changes_and_drops() -> None:
         ("fails", "raised IndexError: string index out of range"),
         ("numbers", "left metadata that is not strings"),
         ("half", "returned text with half of a surrogate pair"),
+        ("leaves", "raised SystemExit: 4"),
     ],
 )
 def test_what_goes_wrong_in_a_function_is_told(function: str, sentence: str) -> None:
@@ -67,6 +77,16 @@ def test_what_goes_wrong_in_a_function_is_told(function: str, sentence: str) -> 
         f"custom filter my_filters:{function} {sentence}, for the document that begins"
         " 'Once upon a time. Once upon a time. Once upon a time. Once u'; mend the function"
     )
+
+
+def test_a_text_of_which_nothing_is_left_is_dropped() -> None:
+    for text in ("text", ""):
+        assert custom.build(config("my_filters:nothing"))(text, {}) == Dropped("empty")
+
+
+def test_ctrl_c_in_a_function_stays_ctrl_c() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        custom.build(config("my_filters:interrupted"))("text", {})
 
 
 def test_a_wrong_option_is_told() -> None:
