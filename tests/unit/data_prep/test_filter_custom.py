@@ -29,7 +29,7 @@ def half(text, metadata):
     return text + chr(0xD83D)
 
 def nothing(text, metadata):
-    return text and " \n"
+    return text and "  "
 
 def leaves(text, metadata):
     raise SystemExit(4)
