@@ -8,7 +8,7 @@ from data_prep.dedup.near import NearDuplicates, find_near_duplicates
 from data_prep.dedup.phase import deduplicate, source_reads
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import SourceDocuments, hash_ranges
-from data_prep.documents.split import SplitShares, moved_documents
+from data_prep.documents.split import SplitShares, moved_documents, moved_together
 from data_prep.pairs import PairTask
 from data_prep.plan import SourcePlan, read_tasks
 from data_prep.reading.demands import require_documents, require_good_records
@@ -114,11 +114,13 @@ class Builder:
             near = find_near_duplicates(sources, self._runner)
         found = deduplicate(sources, num_documents, config.dedup.exact, near, self._runner)
         shares = SplitShares(config.validation_share, config.test_share)
+        together = moved_together(shares, [left.extremes for left, _ in found.values()])
         kept, documents = [], []
         for plan, done, source in zip(plans, reads, sources, strict=True):
             left, gone = found[source.name]
             require_documents(plan.source.name, done, left)
-            moved = tuple(moved_documents(shares, left.extremes).items())
+            # without duplicates a text is in one source alone, whose shards are not to depend on the others
+            moved = tuple((moved_documents(shares, left.extremes) if config.dedup.exact else together).items())
             digest = f"{left.exact + left.near} {left.gone_digest:016x}"
             kept.append(left)
             documents.append(
@@ -147,7 +149,7 @@ class Builder:
         assert not isinstance(config, GivenTokenizer)
         total = sum(source.text_bytes for source in documents)
         budget = min(config.sample_bytes, total)
-        samples = tuple(SampledSource(source, budget * source.text_bytes // total) for source in documents)
+        samples = tuple(SampledSource(source, budget * source.text_bytes // (total or 1)) for source in documents)
         task = TrainTokenizerTask(config, samples)
         self._restore(plans, [task])
         return self._runner.run([task])[0]

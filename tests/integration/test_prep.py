@@ -234,6 +234,19 @@ def test_one_is_held_out_where_the_share_would_give_none(inputs: Path, tmp_path:
         assert not texts(corpus, "validation", source).keys() & texts(corpus, "train", source).keys()
 
 
+def test_a_text_of_two_sources_is_not_in_two_splits(tmp_path: Path) -> None:
+    """Where duplicates stay: what one source has to hold out, so that it holds out anything, the other does too."""
+    for source, numbers in (("few", range(3)), ("many", range(100))):
+        (tmp_path / source).mkdir()
+        for number in numbers:
+            (tmp_path / source / f"{number}.txt").write_text(prose(number))
+    sources = [{"name": name, "reader": {"type": "text", "paths": [str(tmp_path / name)]}} for name in ("few", "many")]
+    corpus = run(config_for(tmp_path, tmp_path / "out", sources=sources, dedup={"exact": False}))
+    found = {split: [set(texts(corpus, split, name).values()) for name in ("few", "many")] for split in SPLITS}
+    assert len(found["validation"][0]) == 1
+    assert not set.union(*found["train"]) & set.union(*found["validation"])
+
+
 def test_no_share_no_validation(inputs: Path, tmp_path: Path) -> None:
     corpus = run(config_for(inputs, tmp_path / "out", validation_share=0))
     assert corpus.manifest.validation == corpus.manifest.test == {}
