@@ -11,14 +11,14 @@ import xxhash
 from data_prep.dedup.signatures import BandCollector
 from data_prep.documents.document import Document, document_id, lower_half, upper_half
 from data_prep.documents.rows import RowWriter
-from data_prep.documents.runs import DocumentWriter
+from data_prep.documents.runs import DOCUMENTS_NAME, DocumentWriter
 from data_prep.documents.split import SplitShares
 from data_prep.filters import build_filters, build_held_out, modules_of
 from data_prep.filters.base import Dropped, HeldOutSet
 from data_prep.filters.base import Filter as Step
 from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
-from data_prep.reading.losses import LossWriter
+from data_prep.reading.losses import DROPPED_NAME, LossWriter
 from data_prep.tasks.task import Task
 from pipeline.config.prep.filters import Cleaning, Filter
 from pipeline.config.prep.recipe import MinHash, Source
@@ -54,6 +54,7 @@ class ReadTask(Task):
 
     phase: ClassVar[str] = "read"
     result_type: ClassVar[type] = ReadResult
+    self_checking: ClassVar[tuple[str, ...]] = (DOCUMENTS_NAME, DROPPED_NAME)
 
     source: Source
     """The source, without what only concerns the whole of it."""

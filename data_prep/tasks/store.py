@@ -64,6 +64,12 @@ def find_done(work: Path, task: Task, folder: str, without: Collection[str] = ()
     return None
 
 
+def damaged_files(work: Path, task: Task, done: Done, without: Collection[str] = ()) -> list[str]:
+    """Names of a finished task's files that hold other bytes than it left; those that check themselves are not read."""
+    read = [one for one in done.outputs if one.name not in without and not one.name.endswith(task.self_checking)]
+    return [one.name for one in read if _checksum(work / done.folder / one.name) != one.xxh3]
+
+
 def _recorded(work: Path, task: Task, folder: str) -> Done | None:
     """What a task left, by its record alone."""
     try:
@@ -150,13 +156,17 @@ def _record(partial: Path, task: Task, result: Any, folder: str) -> Done:
 
 
 def _output(path: Path, name: str) -> Output:
+    checksum = _checksum(path)
+    sync_file(path)
+    return Output(name, path.stat().st_size, checksum)
+
+
+def _checksum(path: Path) -> str:
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-        size = file.tell()
-    sync_file(path)
-    return Output(name, size, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def own_suffix() -> str:
