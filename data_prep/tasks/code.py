@@ -5,7 +5,7 @@ import hashlib
 import platform
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
@@ -31,6 +31,17 @@ def code_identity(modules: tuple[str, ...]) -> dict[str, str]:
         "unicode": unicodedata.unidata_version,
         **_versions(libraries),
     }
+
+
+def difference(planned: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """In words, where one `code_identity` differs from another; empty if nowhere."""
+    differing = sorted(name for name in {*planned, *here} if planned.get(name) != here.get(name))
+    return ", ".join(
+        "another version of Tarmac's code"
+        if name == "code"
+        else f"{name} {here.get(name, 'is missing')} instead of {planned.get(name, 'none')}"
+        for name in differing
+    )
 
 
 def _collect(modules: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:

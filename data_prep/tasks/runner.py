@@ -1,8 +1,9 @@
 """Runs the tasks of a phase that are not finished yet, wherever the executor runs them."""
 
+import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from data_prep.tasks.code import code_identity, difference
 from data_prep.tasks.progress import PhaseProgress
 from data_prep.tasks.store import Done, complete, damaged_files, find_done, forget, task_folder
 from data_prep.tasks.task import Task
@@ -21,6 +23,8 @@ _PAUSE_SECONDS = 0.5
 _CHECKS_AT_A_TIME = 8
 Item = tuple[Task, str]
 """A task and the folder for it, relative to the work folder."""
+Codes = Mapping[tuple[str, ...], Mapping[str, str]]
+"""Modules of tasks -> `code_identity` of them, where the tasks were planned."""
 
 
 class Executor(Protocol):
@@ -75,7 +79,7 @@ class Runner:
         waiting = [number for number, one in enumerate(done) if one is None]
         with PhaseProgress(self._console, phase, len(tasks), len(tasks) - len(waiting)) as progress:
             items = [(tasks[number], folders[number]) for number in waiting]
-            self.executor.map(partial(run_item, self.work), items, progress.advance)
+            self.executor.map(partial(run_item, self.work, _codes(tasks)), items, progress.advance)
         for number in waiting:
             done[number] = self._left_by(tasks[number], folders[number])
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - start
@@ -116,7 +120,22 @@ class Runner:
         return done
 
 
-def run_item(work: Path, item: Item) -> None:
-    """Run one task, in whatever process."""
+def _codes(tasks: Sequence[Task]) -> Codes:
+    return {task.modules: code_identity(task.modules) for task in tasks}
+
+
+def run_item(work: Path, planned: Codes, item: Item) -> None:
+    """Run one task, in whatever process.
+
+    Raises:
+        CorpusError: Other code or other versions would run here than the task's key says.
+        TarmacError: What the task raises.
+    """
     task, folder = item
+    if task_folder(task) != folder:
+        found = difference(planned[task.modules], code_identity(task.modules))
+        raise CorpusError(
+            f"on {socket.gethostname()}, {folder} would run otherwise than planned ({found or 'its fields differ'});"
+            " let all workers use the same installation, then give the same command: finished tasks are kept"
+        )
     complete(work, task, folder)

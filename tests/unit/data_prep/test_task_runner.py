@@ -81,7 +81,12 @@ def test_only_what_does_not_check_itself_is_read_and_that_once(tmp_path: Path, m
     done = finish(tmp_path, task)
     flip_bit(tmp_path / done.folder / "deep/0.txt")
     read: list[str] = []
-    monkeypatch.setattr(store, "_checksum", lambda path: read.append(path.name) or checksum(path))
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return checksum(path)
+
+    monkeypatch.setattr(store, "_checksum", counted)
     runner = runner_for(tmp_path)
     for _ in range(2):
         assert runner.run([task]) == [done]
