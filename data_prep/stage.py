@@ -13,6 +13,7 @@ from data_prep.corpus.generations import kept_apart
 from data_prep.corpus.manifest import make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
 from data_prep.corpus.places import output_path, work_path
+from data_prep.corpus.tidy import is_tidy, tidy
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
@@ -159,6 +160,7 @@ def _commit(
 
 def _settle(config: PrepConfig, output: Path, work: Path) -> None:
     """What comes when the corpus is complete: its report, and deleting what need not stay."""
+    tidy(output)
     record = read_record(work, output)
     if record is None or record.is_settled:
         return
@@ -170,8 +172,8 @@ def _settle(config: PrepConfig, output: Path, work: Path) -> None:
 
 
 def _settle_after_kill(config: PrepConfig, output: Path) -> None:
-    """A job may have been killed when the corpus was complete and this was still to do."""
+    """A job may have been killed when the corpus was complete and this was still to do, or while it appended."""
     record = read_record(work_path(config), output)
-    if record and not record.is_settled:
+    if (record and not record.is_settled) or not is_tidy(output):
         with work_folder(config) as work:
             _settle(config, output, work)

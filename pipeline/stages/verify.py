@@ -11,19 +11,20 @@ from rich.table import Table
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import MANIFEST_NAME
-from pipeline.corpus.verification import shard_fault, shard_files
+from pipeline.corpus.verification import file_fault, shard_fault, shard_files, stray_files
 from pipeline.engine.checkpoint.commit import committed_steps, faults, newest_commit, read_commit, step_name, unlisted
 from pipeline.errors import CheckpointError, RunError
 from pipeline.stages.seal import seal_fault
 from pipeline.tokenizer.load import tokenizer_fault
 
 _THREADS = 4
+_STRAY = "is not named by the manifest; `tarmac prep` with the corpus's config deletes what a killed one left"
 
 Item = TypeVar("Item")
 
 
 def verify(folder: str | Path) -> int:
-    """Check a run's checkpoints or a corpus's shards and print a table; returns 1 if something is damaged.
+    """Check a run's checkpoints or a corpus's files and print a table; returns 1 if something is damaged.
 
     Raises:
         RunError: The folder is neither.
@@ -48,7 +49,12 @@ def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:
     files = shard_files(corpus)
     found = _in_threads(lambda file: shard_fault(file.path, file.entry), files)
     shards = [(str(file.path.relative_to(folder)), fault) for file, fault in zip(files, found, strict=True)]
-    return [("tokenizer", tokenizer), *shards]
+    named = corpus.manifest.files.items()
+    others = zip(
+        corpus.manifest.files, _in_threads(lambda one: file_fault(folder / one[0], one[1]), [*named]), strict=True
+    )
+    strays = [(str(path.relative_to(folder)), _STRAY) for path in stray_files(corpus)]
+    return [("tokenizer", tokenizer), *shards, *others, *strays]
 
 
 def _run_faults(folder: Path) -> list[tuple[str, str | None]]:

@@ -206,6 +206,24 @@ def test_a_killed_append_goes_on(inputs: Path, tmp_path: Path) -> None:
     assert contents(run(config)) == whole
 
 
+def test_a_killed_append_that_is_given_up_leaves_nothing(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(config_for(inputs, tmp_path / "out", "first"))
+    whole = contents(first)
+    write_second(inputs, first)
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.corpus.output.write_manifest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config_for(inputs, tmp_path / "out", "first", "second"))
+    assert (tmp_path / "out" / "shards" / "second").exists()
+    assert main(["verify", str(first.folder)]) == 1
+    run(config_for(inputs, tmp_path / "out", "first"))
+    assert contents(first) == whole
+    assert not (tmp_path / "out" / "shards" / "second").exists()
+    assert main(["verify", str(first.folder)]) == 0
+
+
 def test_nothing_is_appended_beside_a_damaged_held_out_shard(inputs: Path, tmp_path: Path) -> None:
     first = run(config_for(inputs, tmp_path / "out", "first"))
     write_second(inputs, first)
