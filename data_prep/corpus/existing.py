@@ -8,7 +8,8 @@ from pathlib import Path
 
 from data_prep.corpus.generations import generations
 from data_prep.filters import filter_inputs
-from data_prep.plan import SourcePlan, checksum, filters_of
+from data_prep.plan import SourcePlan, filters_of
+from data_prep.reading.inputs import checksum
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.manifest import MANIFEST_NAME, PREP_NAME, Manifest, read_manifest

@@ -18,6 +18,7 @@ from data_prep.filters.base import Dropped, HeldOutSet
 from data_prep.filters.base import Filter as Step
 from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
+from data_prep.reading.inputs import require_planned_inputs
 from data_prep.reading.losses import DROPPED_NAME, LossWriter
 from data_prep.tasks.task import Task
 from pipeline.config.prep.filters import Cleaning, Filter
@@ -83,7 +84,8 @@ class ReadTask(Task):
         return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out))
 
     def run(self, work: Path, folder: Path) -> ReadResult:
-        """Read the files."""
+        """Read the files. Raises CorpusError if what filters read changes from the planning to the end."""
+        self._require_planned_inputs()
         with (
             DocumentWriter(folder) as documents,
             RowWriter(folder) as rows,
@@ -92,7 +94,12 @@ class ReadTask(Task):
         ):
             filters = build_filters(self.cleaning, self.filters)
             filters += [build_held_out(self.held_out, work)] if self.held_out else []
-            return _Reading(self, filters, documents, rows, bands, losses).run()
+            result = _Reading(self, filters, documents, rows, bands, losses).run()
+        self._require_planned_inputs()
+        return result
+
+    def _require_planned_inputs(self) -> None:
+        require_planned_inputs(self.source.name, self.filters, self.filter_inputs)
 
     def changed_inputs(self, before: ReadResult, now: ReadResult) -> list[str]:
         """Files whose bytes are not what they were."""
