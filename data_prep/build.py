@@ -12,6 +12,7 @@ from data_prep.documents.split import SplitShares, moved_documents, moved_togeth
 from data_prep.pairs import PairTask
 from data_prep.plan import SourcePlan, read_tasks
 from data_prep.reading.demands import require_documents, require_good_records
+from data_prep.reading.probe import require_text
 from data_prep.shards.task import ShardTask
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
@@ -90,10 +91,14 @@ class Builder:
         """Read, deduplicate, make the tokenizer, write the shards that are wanted.
 
         Raises:
-            CorpusError: A source has too many bad records or yields no document, or there is no room on the disk.
+            CorpusError: A source has no text, too many bad records or no document left, or the disk is full.
             TokenizerError: The tokenizer cannot be loaded or trained.
         """
-        reads = [self._runner.run(read_tasks(self._config, plan), without=(DOCUMENTS_NAME,)) for plan in plans]
+        tasks = [read_tasks(self._config, plan) for plan in plans]
+        for plan, group in zip(plans, tasks, strict=True):
+            if self._runner.has_unfinished(group, (DOCUMENTS_NAME,)):
+                require_text(plan.source, plan.files)
+        reads = [self._runner.run(group, without=(DOCUMENTS_NAME,)) for group in tasks]
         for plan, done in zip(plans, reads, strict=True):
             require_good_records(plan.source, done)
         near, kept, documents = self._deduplicate(plans, reads)

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.readers.files import InputFile, match_files
 from data_prep.readers.flaw import Flaw
-from data_prep.readers.mapping import RecordMapper
+from data_prep.readers.mapping import RecordMapper, told_names
 from data_prep.readers.reading import FileReading, Records
 from data_prep.readers.streams import hash_content, open_raw
 from pipeline.config.prep.readers import ParquetReader
@@ -25,7 +25,8 @@ def find(reader: ParquetReader) -> list[InputFile]:
 
 
 def read(reader: ParquetReader, reading: FileReading) -> Records:
-    """The file's rows; the position is the row's number from 0, whatever is damaged before it.
+    """The file's rows; the position is the row's number from 0, whatever is damaged before it. Without a column for the
+    text all rows are one broken record.
 
     The hash is taken in a pass of its own, as columns are not read in the file's order.
     """
@@ -46,12 +47,22 @@ def _records(file: Any, columns: list[str], reading: FileReading) -> Iterator[tu
     except (pa.ArrowException, OSError) as error:  # files raise others: reading that fails is no damage
         yield 0, Flaw("damaged_archive", f"no parquet file: {error}", lost_bytes=file.seek(0, io.SEEK_END))
         return
+    if names := _names_without(table, columns[0]):
+        yield 0, Flaw("no_text", f"{columns[0]} is no column{told_names(names)}", records=table.metadata.num_rows)
+        return
     start = position = 0
     reading.stored_bytes = lambda: reading.file.bytes * (position + 1) / table.metadata.num_rows
     for group in range(table.num_row_groups):
         for position, record in _group_records(table, group, start, columns):
             yield position, record
         start += table.metadata.row_group(group).num_rows
+
+
+def _names_without(table: Any, text_field: str) -> list[str]:
+    """Names of a table's columns if none can hold the text and there are rows; else none."""
+    names: list[str] = table.schema_arrow.names
+    wanted = {text_field, text_field.partition(".")[0]}
+    return names if table.metadata.num_rows and wanted.isdisjoint(names) else []
 
 
 def _group_records(table: Any, group: int, start: int, columns: list[str]) -> Iterator[tuple[int, Any]]:

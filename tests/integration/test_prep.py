@@ -284,7 +284,7 @@ def test_errors_are_sentences(
 
 def test_a_wrong_text_field_is_told_as_what_it_is(inputs: Path, tmp_path: Path) -> None:
     reader = {"type": "jsonl", "paths": [str(inputs / "web")], "text_field": "text"}
-    with pytest.raises(CorpusError, match=r"source 'web': 154 of 154 records are bad .*no_text 153.*fields"):
+    with pytest.raises(CorpusError, match=r"'web': none of 153 records .*text is not there; there are body; correct"):
         run(config_for(inputs, tmp_path / "out", sources=[{"name": "web", "reader": reader}]))
 
 

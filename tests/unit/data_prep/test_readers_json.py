@@ -40,7 +40,7 @@ def test_a_broken_record_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     details = [record.detail for record in read_all(jsonl(tmp_path)) if isinstance(record, BrokenRecord)]
     assert details[0] == "text is int, not text"
-    assert details[-1] == "text is not there"
+    assert details[-1] == "text is not there; there are t"
     assert all(details)
 
 
@@ -52,7 +52,7 @@ def test_nested_text_and_metadata(tmp_path: Path) -> None:
     metadata = {"dotted": "literal", "many": '[1, "é"]', "yes": "true", "inner": '{"y": "nested"}'}
     assert found == [
         Document("here", "a.jsonl", 0, "the text", metadata),
-        BrokenRecord("no_text", "a.jsonl", 1, "a.b is not there"),
+        BrokenRecord("no_text", "a.jsonl", 1, "a.b is not there; there are a"),
         Document("here", "a.jsonl", 2, "", {}),
     ]
 
