@@ -36,6 +36,8 @@ class SourceReads:
     """The tasks' folders, relative to the work folder."""
     band_bytes: int = field(default=0, compare=False)
     """Size of the rows with band hashes."""
+    node_bytes: int = field(default=0, compare=False)
+    """Size of the rows with the documents' nodes."""
 
 
 @dataclass(frozen=True)

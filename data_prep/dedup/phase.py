@@ -1,12 +1,13 @@
 """Deduplication over all sources, range by range of the hashes."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
 from data_prep.dedup.near import NearDuplicates
-from data_prep.documents.rows import BANDS, GONE, HASHES
+from data_prep.documents.rows import BANDS, GONE, HASHES, NODES
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import GoneFolder, hash_ranges
 from data_prep.tasks.runner import Runner
@@ -18,13 +19,14 @@ _RANGE_DOCUMENTS = 1 << 21
 
 def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
     """What the reading tasks of a source left."""
-    digest, band_bytes = hashlib.sha256(), 0
+    digest, sizes = hashlib.sha256(), Counter[str]()
     for done in reads:
         for output in done.outputs:
             if output.name.startswith((DOCUMENTS_NAME, HASHES, BANDS)):
                 digest.update(output.xxh3.encode())
-            band_bytes += output.bytes if output.name.startswith(BANDS) else 0
-    return SourceReads(name, digest.hexdigest(), tuple(done.folder for done in reads), band_bytes)
+            sizes[output.name.partition("-")[0]] += output.bytes
+    folders = tuple(done.folder for done in reads)
+    return SourceReads(name, digest.hexdigest(), folders, sizes[BANDS], sizes[NODES])
 
 
 def deduplicate(
