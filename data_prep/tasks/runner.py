@@ -61,9 +61,9 @@ class Runner:
         """Show the user a line."""
         self._console.print(text, highlight=False, markup=False)
 
-    def has_unfinished(self, tasks: Sequence[Task]) -> bool:
-        """Whether one of the tasks would have to run."""
-        return None in self._found(tasks, [task_folder(task) for task in tasks])
+    def has_unfinished(self, tasks: Sequence[Task], without: Collection[str] = ()) -> bool:
+        """Whether one of the tasks would have to run; files named in `without` may be missing."""
+        return None in self._found(tasks, [task_folder(task) for task in tasks], without)
 
     def run(self, tasks: Sequence[Task], without: Collection[str] = ()) -> list[Done]:
         """What the tasks of one phase left, in their order; files named in `without` may be missing.
