@@ -91,10 +91,11 @@ def _batch_rows(metadata: Any, columns: list[str]) -> int:
 
 
 def _rows(batch: Any) -> list[Any]:
+    """The rows of a batch; a Flaw for one with a value that is none of Python's, such as a date after the year 9999."""
     try:
         rows: list[Any] = batch.to_pylist()
-    except UnicodeDecodeError as error:
+    except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
-            return [Flaw("bad_encoding", str(error))]
+            return [Flaw("bad_encoding" if isinstance(error, UnicodeDecodeError) else "bad_value", str(error))]
         return [row for number in range(batch.num_rows) for row in _rows(batch.slice(number, 1))]
     return rows

@@ -172,3 +172,18 @@ def test_what_is_no_whole_parquet_file(tmp_path: Path, keep: int) -> None:
 def test_an_empty_table(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", text=pa.array([], pa.string()))
     assert read_all(make_reader("parquet", tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 10**18, 0], pa.timestamp("ms")),
+        pa.array([0, 2**62, 0], pa.duration("s")),
+    ],
+    ids=["year", "duration"],
+)
+def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"text": ["one", "two", "three"], "when": column}), tmp_path / "a.parquet")
+    found = read_all(make_reader("parquet", tmp_path, metadata={"date": "when"}))
+    assert texts(found) == ["one", "three"]
+    assert flaws(found) == [(1, "bad_value")]
