@@ -57,8 +57,8 @@ def dropped_samples(source: BuiltSource, work: Path) -> list[Line]:
     by_reason: defaultdict[str, list[Line]] = defaultdict(list)
     for done in source.reads:
         for line in read_json_lines(work / done.folder / SAMPLES_NAME):
-            by_reason[line["reason"]].append(line)
-    return [line for _, lines in sorted(by_reason.items()) for line in lowest(lines)]
+            by_reason[line["reason"]] = lowest([*by_reason[line["reason"]], line])
+    return [line for _, lines in sorted(by_reason.items()) for line in lines]
 
 
 def content_statistics(built: Built, work: Path) -> dict[str, Any]:
