@@ -1,7 +1,7 @@
 """`tarmac prep`."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.config.prep.recipe import PrepConfig
@@ -54,5 +54,21 @@ def _print_plan(config: "PrepConfig") -> None:
     from pipeline.config.load import dump
 
     work_path(config)
-    print(dump(config), end="")
+    print(dump(_without_queries(config)), end="")
     print_plan(config, Console(stderr=True))
+
+
+def _without_queries(config: "PrepConfig") -> "PrepConfig":
+    """A config whose URLs say where they lead, but not the signatures that open them."""
+    return type(config).model_validate(_masked(config.model_dump(mode="json")))
+
+
+def _masked(value: Any) -> Any:
+    from data_prep.readers.remote import split_query
+
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    address, query = split_query(value) if isinstance(value, str) else (value, "")
+    return f"{address}?…" if query else value
