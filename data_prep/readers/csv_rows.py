@@ -27,8 +27,8 @@ def read(reader: CsvReader, reading: FileReading) -> Records:
         header = next(rows, _Row([], 0))
         if isinstance(header, Flaw):
             said = f"{header.detail}; without a header no row is read"
-            lost_bytes = header.lost_bytes + pass_over(stream)
-            yield reading.broken(0, Flaw(header.reason, said, lost_bytes=lost_bytes))
+            pass_over(stream)
+            yield reading.broken(0, Flaw(header.reason, said, lost_bytes=stream.tell()))
             return
         for position, row in enumerate(rows):
             yield document(position, row if isinstance(row, Flaw) else _record(header.fields, *row))
@@ -67,7 +67,8 @@ def _rows(lines: Iterable[bytes | Flaw], delimiter: str) -> Iterator[_Row | Flaw
         except Flaw as flaw:
             yield Flaw(flaw.reason, flaw.detail, lost_bytes=flaw.lost_bytes + decoded.swallowed_bytes)
         except csv.Error as error:
-            yield Flaw("bad_csv", f"line {rows.line_num}: {error}", lost_bytes=decoded.swallowed_bytes)
+            # even of one line: where lines end with CR alone, it holds many rows
+            yield Flaw("bad_csv", f"line {rows.line_num}: {error}", lost_bytes=sum(decoded.sizes))
 
 
 class _Decoded:

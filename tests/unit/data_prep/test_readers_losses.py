@@ -126,7 +126,7 @@ def test_rows_that_a_quote_swallows_are_measured(tmp_path: Path) -> None:
     rest = b'5,"never closed\n' + b"6,c\n" * 100
     (tmp_path / "a.csv").write_bytes(b'id,text\n1,a\n2,"x"y\n' + rest)
     documents, (quote, swallowed), whole = read(make_reader("csv", tmp_path))
-    assert (documents, quote.lost_bytes) == (1, 0)
+    assert (documents, quote.lost_bytes) == (1, 7)
     assert (swallowed.reason, swallowed.lost_bytes, whole) == ("bad_csv", len(rest), 19 + len(rest))
     (tmp_path / "a.csv").write_bytes(b'id,text\n1,"a\n2,b\n3,c\n4,d",e,f\n5,"a\nb"\n')
     documents, (swallowed,), _ = read(make_reader("csv", tmp_path))
@@ -141,6 +141,21 @@ def test_a_table_without_its_header_is_lost_whole(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,te"xt\n'.replace(b"te", b'"te"') + b"1,a\n" * 100)
     _, (broken,), whole = read(make_reader("csv", tmp_path))
     assert broken.lost_bytes == whole == 411
+
+
+@pytest.mark.parametrize("content", ["id,text\r" + "1,a\r" * 100, "id,text\n" + "1,a\r" * 100])
+def test_a_table_whose_lines_end_with_carriage_returns_alone_is_lost_whole(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content, newline="")
+    documents, (broken,), whole = read(make_reader("csv", tmp_path))
+    assert (documents, broken.reason, whole) == (0, "bad_csv", 408)
+    assert broken.lost_bytes >= 400
+
+
+def test_a_table_whose_only_line_is_too_long_is_lost_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_prep.readers.lines.MAX_RECORD_BYTES", 300)
+    (tmp_path / "a.csv").write_text("id,text\r" + "1,a\r" * 100, newline="")
+    _, (broken,), whole = read(make_reader("csv", tmp_path))
+    assert (broken.reason, broken.lost_bytes, whole) == ("too_long", 408, 408)
 
 
 def test_what_lies_between_records_of_an_archive_is_measured(tmp_path: Path) -> None:
