@@ -19,16 +19,16 @@ _PAX_PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
 
 
 class Member(NamedTuple):
-    """A file in an archive."""
+    """A file in an archive, or a link to one."""
 
     name: str
     """Its path."""
-    content: bytes | Flaw
-    """What it holds, nothing unless it was wanted; a Flaw if that is too long."""
+    content: bytes | Flaw | None
+    """What it holds, nothing unless it was wanted; a Flaw if that is too long; None if it is a link to a file."""
 
 
 def read_members(stream: io.BufferedReader, wanted: Callable[[str], bool]) -> Iterator[Member | Flaw]:
-    """An archive's files in order, and a Flaw where a stretch is damaged or the end is missing."""
+    """An archive's files and links in order, and a Flaw where a stretch is damaged or the end is missing."""
     members = _Members(stream, wanted)
     while True:
         try:
@@ -62,6 +62,8 @@ class _Members:
                 name = _text(path[1]) if path else name
             elif header.isreg():
                 return self._member(name or header.name, header.size)
+            elif header.issym() or header.islnk():
+                return Member(name or header.name, None)
             elif header.type in _EXTENSIONS:
                 self._skip(header.size)
             else:
