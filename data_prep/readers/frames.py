@@ -2,6 +2,7 @@
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ MAX_MEMORY_BYTES = 1 << 29
 ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, EOFError, ValueError)
 """What decoders raise on bad data. Only decoding is tried with them, never reading."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_BZ2_SIGN = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
+"""Behind the size of blocks a block begins, or the end if there is none."""
 _ZSTD_FED_BYTES = 512
 """zstd has no bound on its output: a block of 4 bytes may hold 128 KiB."""
 
@@ -109,12 +112,18 @@ class Codec:
     """What each frame begins with."""
     begin: Callable[[], Frame]
     """Opens a frame."""
+    sign: re.Pattern[bytes] | None = None
+    """What a file begins with whose name says nothing, where that is more than the magic: a text may begin with it."""
+
+    def is_sign(self, beginning: bytes) -> bool:
+        """Whether a file that begins so is compressed in this way."""
+        return bool(self.sign.match(beginning)) if self.sign else beginning.startswith(self.magic)
 
 
 CODECS = (
     Codec(".gz", b"\x1f\x8b\x08", GzipFrame),
     Codec(".zst", b"\x28\xb5\x2f\xfd", _ZstdFrame),
-    Codec(".bz2", b"BZh", lambda: _HoldingFrame(bz2.BZ2Decompressor())),
+    Codec(".bz2", b"BZh", lambda: _HoldingFrame(bz2.BZ2Decompressor()), _BZ2_SIGN),
     Codec(".xz", b"\xfd7zXZ\0", lambda: _HoldingFrame(lzma.LZMADecompressor(memlimit=MAX_MEMORY_BYTES))),
 )
 SUFFIXES = tuple(codec.suffix for codec in CODECS)
@@ -125,4 +134,4 @@ def codec_of(name: str, beginning: bytes) -> Codec | None:
     for codec in CODECS:
         if name.endswith(codec.suffix):
             return codec
-    return next((codec for codec in CODECS if beginning.startswith(codec.magic)), None)
+    return next((codec for codec in CODECS if codec.is_sign(beginning)), None)

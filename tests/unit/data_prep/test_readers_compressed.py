@@ -230,3 +230,16 @@ def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path) -> None:
     line = b'{"text": "' + b"x" * (300 * MIB) + b'"}\n'
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(line + lines(1)[0]))
     assert grown_mebibytes(tmp_path, 2) < 3 * MAX_RECORD_BYTES / MIB
+
+
+@pytest.mark.parametrize("content", [b"some text", b""])
+def test_a_file_of_another_name_is_known_by_its_beginning(tmp_path: Path, content: bytes) -> None:
+    for suffix, compress in COMPRESS.items():
+        (tmp_path / f"{suffix[1:]}.txt").write_bytes(compress(content))
+    assert texts(read_all(make_reader("text", tmp_path))) == [content.decode()] * len(COMPRESS)
+
+
+def test_a_text_may_begin_like_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("BZh is what files of bzip2 begin with")
+    (tmp_path / "b.txt").write_text("BZh9")
+    assert texts(read_all(make_reader("text", tmp_path))) == ["BZh is what files of bzip2 begin with", "BZh9"]
