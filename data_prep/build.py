@@ -129,7 +129,9 @@ class Builder:
             digest = f"{left.exact + left.near} {left.gone_digest:016x}"
             kept.append(left)
             documents.append(
-                SourceDocuments(source.name, source.digest, digest, moved, left.text_bytes, source.folders, gone)
+                SourceDocuments(
+                    source.name, source.documents_digest, digest, moved, left.text_bytes, source.folders, gone
+                )
             )
         return near, kept, documents
 

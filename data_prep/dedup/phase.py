@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
@@ -11,7 +11,7 @@ from data_prep.documents.rows import BANDS, GONE, HASHES, NODES
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import GoneFolder, hash_ranges
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import Done
+from data_prep.tasks.store import Done, Output
 
 _RANGE_DOCUMENTS = 1 << 21
 """Documents in a range, about; their rows are held in memory."""
@@ -19,14 +19,22 @@ _RANGE_DOCUMENTS = 1 << 21
 
 def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
     """What the reading tasks of a source left."""
-    digest, sizes = hashlib.sha256(), Counter[str]()
-    for done in reads:
-        for output in done.outputs:
-            if output.name.startswith((DOCUMENTS_NAME, HASHES, BANDS)):
-                digest.update(output.xxh3.encode())
-            sizes[output.name.partition("-")[0]] += output.bytes
+    outputs = [output for done in reads for output in done.outputs]
+    sizes = Counter[str]()
+    for output in outputs:
+        sizes[output.name.partition("-")[0]] += output.bytes
     folders = tuple(done.folder for done in reads)
-    return SourceReads(name, digest.hexdigest(), folders, sizes[BANDS], sizes[NODES])
+    rows, documents = _digest(outputs, HASHES, BANDS), _digest(outputs, DOCUMENTS_NAME)
+    return SourceReads(name, rows, folders, sizes[BANDS], sizes[NODES], documents)
+
+
+def _digest(outputs: Iterable[Output], *names: str) -> str:
+    """Checksum over the files whose names begin with one of `names`."""
+    digest = hashlib.sha256()
+    for output in outputs:
+        if output.name.startswith(names):
+            digest.update(f"{output.name} {output.xxh3}\n".encode())
+    return digest.hexdigest()
 
 
 def deduplicate(

@@ -80,8 +80,9 @@ class ReadTask(Task):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Of readers and filters only those that it uses: another version of the others changes nothing."""
-        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out))
+        """Of readers, filters and MinHash only what it uses: another version of the others changes nothing."""
+        minhash = ("data_prep.dedup.minhash",) if self.minhash else ()
+        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out), *minhash)
 
     def run(self, work: Path, folder: Path) -> ReadResult:
         """Read the files. Raises CorpusError if what filters read changes from the planning to the end."""

@@ -6,10 +6,12 @@ from data_prep.filters.base import HeldOutSet
 from data_prep.plan import plan_sources, read_tasks
 from data_prep.reading.task import ReadTask
 from data_prep.tasks.code import code_identity
-from pipeline.config.prep.recipe import PrepConfig
+from pipeline.config.prep.recipe import MinHash, PrepConfig
 
 
-def only_task(path: Path, reader: str, *filters: str, held_out: HeldOutSet | None = None) -> ReadTask:
+def only_task(
+    path: Path, reader: str, *filters: str, held_out: HeldOutSet | None = None, minhash: MinHash | None = None
+) -> ReadTask:
     """The one reading task of such a config."""
     path.write_text("text")
     source: dict[str, Any] = {"name": "source", "reader": {"type": reader, "paths": [str(path)]}}
@@ -19,6 +21,7 @@ def only_task(path: Path, reader: str, *filters: str, held_out: HeldOutSet | Non
             "output": "corpus",
             "sources": [source],
             "filters": [{"type": name} for name in filters],
+            "dedup": {"minhash": minhash},
             "tokenizer": {"type": "train", "vocab_size": 300},
         }
     )
@@ -37,6 +40,13 @@ def test_other_readers_and_filters_are_no_part_of_a_key(tmp_path: Path) -> None:
     assert "pyarrow" in libraries(path, "parquet")
     assert {"xxhash", "numpy"} < libraries(path, "text")
     assert libraries(path, "text", "gopher_quality") - libraries(path, "text")
+
+
+def test_signatures_are_part_of_a_key_only_where_they_are_made(tmp_path: Path) -> None:
+    without, with_them = (only_task(tmp_path / "input", "text", minhash=config) for config in (None, MinHash()))
+    assert "rensa" not in code_identity(without.modules)
+    assert "rensa" in code_identity(with_them.modules)
+    assert code_identity(without.modules)["code"] != code_identity(with_them.modules)["code"]
 
 
 def test_what_a_source_is_kept_apart_from_is_part_of_its_key_and_not_where_that_lies(tmp_path: Path) -> None:

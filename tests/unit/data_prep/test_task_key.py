@@ -55,7 +55,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(code, "_OURS", ("mine",))
     monkeypatch.setattr(code, "_LEFT_OUT", ("mine.left_out",))
-    monkeypatch.setattr(code, "_REGISTRIES", ("mine.choices",))
+    monkeypatch.setattr(code, "_CHOICES", {"mine.choices": "mine.choices"})
 
     def write(name: str, source: str) -> None:
         (tmp_path / "mine" / f"{name}.py").write_text(source)
