@@ -1,10 +1,8 @@
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,7 +12,7 @@ from rich.console import Console
 from data_prep.executors.local import LocalProcesses
 from data_prep.tasks.runner import Runner
 from pipeline.errors import CorpusError, TokenizerError
-from tests.unit.data_prep.executor_tasks import Counted, Killed, Refused, Square, begun, ran, wait_until
+from tests.unit.data_prep.executor_tasks import Counted, IgnoresCtrlC, Killed, Refused, Square, begun, ran, wait_until
 
 
 def runner(work: Path, executor: LocalProcesses, console: Console | None = None) -> Runner:
@@ -65,16 +63,10 @@ def test_without_the_job_its_workers_end(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_the_jobs_affair(tmp_path: Path) -> None:
-    """Workers that wait for work say nothing of it; the job ends, and they with it."""
-    driver = ["-m", "tests.unit.data_prep.executor_driver", str(tmp_path), '{"type": "local"}', "3", "Gated", "2"]
-    job = subprocess.Popen([sys.executable, *driver], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_until(lambda: len(begun(tmp_path)) == 2)
-    os.killpg(job.pid, signal.SIGINT)
-    time.sleep(0.5)
-    (tmp_path / "open").touch()
-    _, errors = job.communicate(timeout=60)
-    assert "ForkServerProcess" not in errors
-    assert errors.count("KeyboardInterrupt") == 1  # the driver's own, which no command line catches
+    """It reaches workers too, also while they wait for work."""
+    with LocalProcesses(2) as executor:
+        done = runner(tmp_path, executor).run([IgnoresCtrlC(number) for number in range(2)])
+    assert [one.result for one in done] == [True, True]
 
 
 def test_away_from_a_terminal_a_phase_is_a_line(tmp_path: Path) -> None:
