@@ -55,7 +55,7 @@ def _print_plan(config: "PrepConfig") -> None:
 
     work_path(config)
     print(dump(_without_queries(config)), end="")
-    print_plan(config, Console(stderr=True))
+    print_plan(config, Console())
 
 
 def _without_queries(config: "PrepConfig") -> "PrepConfig":

@@ -2,27 +2,29 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from data_prep.documents.document import Document
 from data_prep.filters import build_filters
 from data_prep.filters.base import Dropped, Filter
 from data_prep.plan import SourcePlan, filters_of, plan_sources, read_tasks
 from data_prep.readers import InputFile, read_file
+from data_prep.reading.probe import require_text, spread
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
+from pipeline.errors import CorpusError
+from pipeline.runtime.columns import print_columns
 from pipeline.tokenizer.load import load_tokenizer
 
 _SAMPLED_FILES = 16
 _SAMPLED_BYTES = 2 << 20
 """Stored bytes of a file that are read; that tells how much text is in them."""
 _FILTERED_CHARACTERS = 500_000
-"""Of each file, so much text is filtered and counted in tokens."""
+"""Of each file, at most so much text is filtered and counted in tokens, and at least half of that if there is more."""
 _BYTES_PER_TOKEN, _BYTES_PER_TOKEN_AND_DOUBLING = 4.2, 0.25
 """Of English with 32,768 pieces, and how much more with twice as many."""
 _BYTES_ON_DISK_PER_TOKEN = {"uint16": 2.2, "uint32": 4.2}
@@ -31,6 +33,8 @@ _WORK_SHARE = 0.5
 _ENCODING_BYTES_PER_SECOND = 20e6
 Count = Callable[[str], float]
 """How many tokens a text has."""
+Filters = Sequence[tuple[str, Filter]]
+"""Names and filters."""
 _COLUMNS = ("source", "files", "input MB", "tasks", "text MB", "kept", "tokens", "shards", "disk MB", "core hours")
 
 
@@ -77,15 +81,29 @@ def token_counter(config: PrepConfig) -> TokenCounter:
 
 
 def print_plan(config: PrepConfig, console: Console) -> None:
-    """Print a row for each source."""
+    """Print a row for each source, and what would stop the stage."""
     counter = token_counter(config)
-    table = Table(title="plan", title_justify="left", box=SIMPLE, pad_edge=False)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "source" else "right")
+    rows, warnings = [], list[str]()
     for plan in plan_sources(config):
-        table.add_row(*_row(config, plan, estimate(config, plan, counter.count), counter.vocab_size))
-    console.print(table)
-    console.print(f"from a sample of each source, and {counter.basis}; deduplication is not counted", highlight=False)
+        lost = Counter[str]()
+        found = estimate(config, plan, counter.count, lost)
+        rows.append(_row(config, plan, found, counter.vocab_size))
+        warnings += _warnings(plan, found, lost)
+    print_columns(console, "plan", _COLUMNS, rows)
+    for line in (f"from a sample of each source, and {counter.basis}; deduplication is not counted", *warnings):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _warnings(plan: SourcePlan, found: Amounts, lost: Counter[str]) -> list[str]:
+    """Why nothing is kept of a source's sample."""
+    try:
+        require_text(plan.source, plan.files)
+    except CorpusError as error:
+        return [f"warning: {error}"]
+    if found.kept_bytes:
+        return []
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.most_common()) or "there is none"
+    return [f"warning: source {plan.source.name!r}: no document of its sample is kept ({reasons})"]
 
 
 def _row(config: PrepConfig, plan: SourcePlan, found: Amounts, vocab_size: int) -> list[str]:
@@ -110,56 +128,86 @@ def guessed_bytes_per_token(vocab_size: int) -> float:
     return max(1.0, _BYTES_PER_TOKEN + _BYTES_PER_TOKEN_AND_DOUBLING * math.log2(max(vocab_size, 1) / 32_768))
 
 
-def estimate(config: PrepConfig, plan: SourcePlan, count: Count) -> Amounts:
-    """What is expected of a source: some of its files are read in part, and scaled up by the bytes that they take."""
-    number = min(_SAMPLED_FILES, len(plan.files))
-    files = [plan.files[len(plan.files) * place // number] for place in range(number)]
-    filters = [filter_ for _, filter_ in build_filters(config.cleaning, filters_of(config, plan.source))]
-    found = sum((_in_file(plan, file, filters, count) for file in files), Amounts())
+def estimate(config: PrepConfig, plan: SourcePlan, count: Count, lost: Counter[str] | None = None) -> Amounts:
+    """What is expected of a source: some of its files are read in part, and scaled up by the bytes that they take.
+
+    Args:
+        config: The config.
+        plan: The source's inputs.
+        count: How many tokens a text has.
+        lost: Takes in why records and documents of the sample are not kept.
+    """
+    files = spread(plan.files, _SAMPLED_FILES)
+    filters = build_filters(config.cleaning, filters_of(config, plan.source))
+    lost = Counter[str]() if lost is None else lost
+    found = sum((_in_file(plan, file, filters, count, lost) for file in files), Amounts())
     sampled_bytes = sum(file.bytes for file in files)
-    return found * (plan.bytes / sampled_bytes if sampled_bytes else len(plan.files) / max(1, number))
+    return found * (plan.bytes / sampled_bytes if sampled_bytes else len(plan.files) / max(1, len(files)))
 
 
-def _in_file(plan: SourcePlan, file: InputFile, filters: Sequence[Filter], count: Count) -> Amounts:
+def _in_file(plan: SourcePlan, file: InputFile, filters: Filters, count: Count, lost: Counter[str]) -> Amounts:
     """What is expected in one file, from its beginning."""
     start = time.perf_counter()
-    texts, text_bytes, share = _read(plan, file)
+    sample, text_bytes, share = _read(plan, file, lost)
     read_seconds, start = time.perf_counter() - start, time.perf_counter()
-    kept = [left for text, metadata in texts if not isinstance(left := _filtered(text, metadata, filters), Dropped)]
+    kept = list(_kept(sample.texts, filters, lost))
     filter_seconds = time.perf_counter() - start
     filtered = Amounts(0, sum(map(_size, kept)), sum(map(count, kept)), filter_seconds)
-    filtered_share = sum(_size(text) for text, _ in texts) / (text_bytes or 1) or 1
+    filtered_share = sum(_size(text) for text, _ in sample.texts) / (text_bytes or 1) or 1
     return (Amounts(text_bytes, 0, 0, read_seconds) + filtered * (1 / filtered_share)) * (1 / share)
 
 
-def _read(plan: SourcePlan, file: InputFile) -> tuple[list[tuple[str, dict[str, str]]], int, float]:
-    """The first texts of a file with their metadata; bytes of text that were read; in which share of the file."""
-    reading = read_file(plan.source, file)
-    texts: list[tuple[str, dict[str, str]]] = []
-    text_bytes = characters = 0
+class _Sample:
+    """Every so many-th text, so that what is left of a file's texts comes from everywhere in them."""
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, dict[str, str]]] = []
+        self._characters = self._seen = 0
+        self._step = 1
+
+    def add(self, document: Document) -> None:
+        """Take a text, or pass it over; every other one taken goes when they become too much."""
+        if self._seen % self._step == 0:
+            self.texts.append((document.text, dict(document.metadata)))
+            self._characters += len(document.text)
+        self._seen += 1
+        while self._characters > _FILTERED_CHARACTERS and len(self.texts) > 1:
+            del self.texts[1::2]
+            self._step *= 2
+            self._characters = sum(len(text) for text, _ in self.texts)
+
+
+def _read(plan: SourcePlan, file: InputFile, lost: Counter[str]) -> tuple[_Sample, int, float]:
+    """Texts of a file's beginning with their metadata; bytes of text that were read; in which share of the file."""
+    reading, sample = read_file(plan.source, file), _Sample()
+    text_bytes = 0
     behind = stored = 0.0
     for record in reading:
         if reading.stored_bytes() > stored:  # only now all that was read before is used up
             behind, stored, text_behind = stored, reading.stored_bytes(), text_bytes
             if behind >= _SAMPLED_BYTES and text_behind:
-                return texts, text_behind, min(1.0, behind / file.bytes)
+                return sample, text_behind, min(1.0, behind / file.bytes)
         if isinstance(record, Document):
             text_bytes += _size(record.text)
-            if characters < _FILTERED_CHARACTERS:
-                texts.append((record.text, dict(record.metadata)))
-                characters += len(record.text)
+            sample.add(record)
+        else:
+            lost[record.reason] += record.records
         if not stored and text_bytes > _SAMPLED_BYTES:  # it is not known how much of the file that is
-            return texts, text_bytes, min(1.0, text_bytes / (file.text_bytes or text_bytes))
-    return texts, text_bytes, 1.0
+            return sample, text_bytes, min(1.0, text_bytes / (file.text_bytes or text_bytes))
+    return sample, text_bytes, 1.0
 
 
-def _filtered(text: str, metadata: dict[str, str], filters: Sequence[Filter]) -> str | Dropped:
-    left: str | Dropped = text
-    for filter_ in filters:
-        if isinstance(left, Dropped):
-            return left
-        left = filter_(left, metadata)
-    return left
+def _kept(texts: Sequence[tuple[str, dict[str, str]]], filters: Filters, lost: Counter[str]) -> Iterator[str]:
+    """What filters leave of some texts."""
+    for text, metadata in texts:
+        for name, filter_ in filters:
+            left = filter_(text, metadata)
+            if isinstance(left, Dropped):
+                lost[f"{name}:{left.reason}"] += 1
+                break
+            text = left
+        else:
+            yield text
 
 
 def _size(text: str) -> int:

@@ -294,7 +294,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--dry-run"]) == 0
     said = capsys.readouterr()
     assert "vocab_size: 700" in said.out
-    assert "stdlib" in said.err
+    assert "\nplan\nsource  files" in said.out
+    assert not said.err
     assert not (tmp_path / "out").exists()
     assert main(arguments) == 0
     table = capsys.readouterr().err

@@ -84,6 +84,30 @@ def test_what_filters_drop_of_many_small_files_is_counted(tmp_path: Path) -> Non
     assert found["a"].text_bytes == about(sizes + 100 * 20 * len("short"), 0.05)
 
 
+def test_what_a_file_begins_with_does_not_stand_for_all_of_it(tmp_path: Path) -> None:
+    """A quarter of what is read of a file is kept, and it comes first."""
+    texts = pages(1500)
+    texts[375:] = ["{" + text for text in texts[375:]]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    source = {"name": "a", "reader": {"type": "jsonl", "paths": [str(tmp_path)]}}
+    filters = [{"type": "c4_quality", "require_terminal_punctuation": False, "min_sentences": 0}]
+    found = estimated(config_for(tmp_path, [source], filters=filters))
+    assert found["a"].kept_bytes == about(sum(map(len, texts[:375])), 0.15)
+
+
+def test_why_nothing_would_be_kept_is_told(tmp_path: Path) -> None:
+    for name, line in (("short", '{"text": "x"}\n'), ("misspelt", '{"body": "x", "id": 1}\n')):
+        (tmp_path / f"{name}.jsonl").write_text(line * 3)
+    sources = [
+        {"name": name, "reader": {"type": "jsonl", "paths": [str(tmp_path / f"{name}.jsonl")]}}
+        for name in ("short", "misspelt")
+    ]
+    out = io.StringIO()
+    print_plan(config_for(tmp_path, sources), Console(file=out))
+    assert "warning: source 'short': no document of its sample is kept (cleaning:too_short 3)\n" in out.getvalue()
+    assert "text is not there; there are body, id; correct" in out.getvalue()
+
+
 def test_files_whose_size_is_not_known_count_alike(tmp_path: Path) -> None:
     files = []
     for number in range(32):
