@@ -16,6 +16,7 @@ from data_prep.corpus.places import output_path, work_path
 from data_prep.corpus.tidy import is_tidy, tidy
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
+from data_prep.executors.slurm import cancel_left_over
 from data_prep.filters import check_cleaning, check_filters
 from data_prep.plan import SourcePlan, plan_sources
 from data_prep.reading.task import ReadTask
@@ -57,6 +58,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     if existing and existing.complete and not rehash:
         _settle_after_kill(config, output)
         console.print(f"{config.output} is already prepared by this config", highlight=False)
+        _warn_of_dropped(config, existing.manifest, console)
         return output
     with work_folder(config) as work, make_executor(config) as executor:
         runner = Runner(work, executor, console)
@@ -130,6 +132,7 @@ def work_folder(config: PrepConfig) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"work ({work}) cannot be made: {error.strerror}; choose another folder") from error
     with RunLock(work) as lock:
+        cancel_left_over(work)  # an earlier start may have had another executor
         clear_partial(work)
         yield work
         clear_partial(work)  # what the workers of a killed job left that were not dead yet
@@ -169,6 +172,17 @@ def _settle(config: PrepConfig, output: Path, work: Path) -> None:
         remove_unused(work, output)
         forget(work, (folder for folder in record.tasks if folder.startswith(ReadTask.phase)), (DOCUMENTS_NAME,))
     write_record(work, output, record.tasks, is_settled=True)
+
+
+def _warn_of_dropped(config: PrepConfig, manifest: Manifest, console: Console) -> None:
+    """What filters drop is written while it is dropped, not afterwards."""
+    lost = any(":" in reason for one in manifest.statistics["sources"].values() for reason in one["dropped"])
+    if config.write_dropped and lost and not any(name.startswith("dropped/") for name in manifest.files):
+        console.print(
+            "write_dropped has come too late: dropped documents are written while inputs are read; move the corpus away"
+            " and give the same command, which reads them again",
+            highlight=False,
+        )
 
 
 def _settle_after_kill(config: PrepConfig, output: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def kill_after(words: list[str], seconds: float, alone: bool) -> bool:
     return False
 
 
+def num_finished(work: Path) -> Counter[str]:
+    """How many tasks of each phase are finished in a work folder."""
+    return Counter(path.parents[1].name for path in work.glob("*/*/task.json"))
+
+
 def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
     whole = contents(run(config_for(inputs, tmp_path / "whole", workers=2)))
     config = config_for(inputs, tmp_path / "killed", workers=2)
@@ -83,14 +89,19 @@ def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     subprocess.run([*words, f"output={tmp_path / 'timed'}"], check=True, capture_output=True)
     seconds, kills, moments = time.monotonic() - start, 0, random.Random(1)
-    while kills < 20:
+    while kills < 20 or not num_finished(tmp_path / "killed.work"):
         kills += kill_after(words, moments.uniform(0.2, seconds), alone=kills % 2 == 0)
         if (tmp_path / "killed").exists():
             assert contents(Corpus(tmp_path / "killed")) == whole
             shutil.rmtree(tmp_path / "killed")
             shutil.rmtree(tmp_path / "killed.work")
-    assert contents(run(config)) == whole
+    before = num_finished(tmp_path / "killed.work")
+    corpus = run(config)
+    assert contents(corpus) == whole
     assert not list(tmp_path.glob("killed.*/*/*.partial"))
+    num_tasks: dict[str, int] = json.loads((corpus.folder / "prep.json").read_text())["tasks"]
+    for phase, num_ran in tasks_run(corpus).items():
+        assert num_ran <= num_tasks[phase] - before[phase]
 
 
 def test_only_what_depends_on_a_change_is_done_again(
@@ -335,3 +346,19 @@ def test_no_corpus_goes_to_a_url(
     assert main(["prep", str(tmp_path / "prep.yaml"), *flags]) == 2
     assert "output (s3://bucket/mine) must be a folder" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "prep.yaml"]
+
+
+def test_dropped_documents_cannot_be_had_afterwards_and_it_is_told(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path / "out")
+    run(config)
+    for write_dropped in (True, False):
+        said = io.StringIO()
+        prep(config.model_copy(update={"write_dropped": write_dropped}), Console(file=said, width=300))
+        assert "is already prepared" in said.getvalue()
+        assert ("write_dropped has come too late" in said.getvalue()) == write_dropped
+    shutil.rmtree(tmp_path / "out")
+    wanted = config.model_copy(update={"write_dropped": True})
+    run(wanted)
+    said = io.StringIO()
+    prep(wanted, Console(file=said, width=300))
+    assert "too late" not in said.getvalue()
