@@ -100,7 +100,7 @@ class Builder:
                 require_text(plan.source, plan.files)
         reads = [self._runner.run(group, without=(DOCUMENTS_NAME,)) for group in tasks]
         for plan, done in zip(plans, reads, strict=True):
-            require_good_records(plan.source, done)
+            require_good_records(plan.source, done, self._runner.work)
         near, kept, documents = self._deduplicate(plans, reads)
         tokenizer = self._tokenizer(plans, documents)
         shards = self._shards(plans, documents, tokenizer)
