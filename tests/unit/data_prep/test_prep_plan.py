@@ -193,3 +193,12 @@ def test_a_file_that_a_filter_reads_is_part_of_the_key(corpus: Path) -> None:
     held_out.write_text(held_out.read_text().replace("two", "too"))
     os.utime(held_out, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert not set(keys_of(corpus, filters=filters)) & set(before)
+
+
+def test_the_size_at_which_all_of_a_source_is_read_again_is_the_documented_one() -> None:
+    """docs/data-prep.md names it among what is done again."""
+    files = [input_file(number, 2**24) for number in range(128 * 2**30 // 2**24)]
+    below, before = list(group_files(files[:-1])), list(group_files(files))
+    after = list(group_files([*files, input_file(10**6, 1)]))
+    assert below[:-2] == before[: len(below) - 2]
+    assert len(after) < 0.6 * len(before)
