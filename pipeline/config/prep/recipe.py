@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pipeline.config.base import Config
 from pipeline.config.prep.executors import Executor, LocalExecutor
 from pipeline.config.prep.filters import Cleaning, Filter
+from pipeline.config.prep.paths import FilePath
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.tokenizer import Tokenizer
 
@@ -100,9 +101,9 @@ class PrepConfig(Config):
 
     stage: Literal["prep"]
     """Data preparation."""
-    output: str
+    output: FilePath
     """The corpus folder."""
-    work: str | None = None
+    work: FilePath | None = None
     """Folder of the finished tasks, on a disk that all workers see; `<output>.work` if not given."""
     keep_work: Literal["nothing", "hashes", "everything"] = "hashes"
     """What stays in `work` when the corpus is complete: hashes and signatures suffice to append a source later;

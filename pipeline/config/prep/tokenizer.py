@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from pipeline.config.base import Config
+from pipeline.config.prep.paths import FilePath
 
 Encoder = Literal["auto", "reference"]
 
@@ -33,7 +34,7 @@ class GivenTokenizer(Config):
 
     type: Literal["given"]
     """Use one."""
-    path: str
+    path: FilePath
     """The folder."""
     encoder: Encoder = "auto"
     """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""
