@@ -1,6 +1,7 @@
 """Finished tasks on disk: `<work>/<phase>/<key>/` is whole or absent, and `task.json` in it says what it holds."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError
-from pipeline.runtime.files import sync_file, sync_folder, write_json
+from pipeline.runtime.files import atomic_file, sync_file, sync_folder
 
 RECORD_NAME = "task.json"
 PARTIAL_SUFFIX = ".partial"
@@ -71,12 +72,19 @@ def damaged_files(work: Path, task: Task, done: Done, without: Collection[str] =
 
 
 def _recorded(work: Path, task: Task, folder: str) -> Done | None:
-    """What a task left, by its record alone."""
+    """What a task left, by its record alone; None if that is damaged."""
     try:
-        record = (work / folder / RECORD_NAME).read_bytes()
+        record, _, checksum = (work / folder / RECORD_NAME).read_bytes().rpartition(b"\n")
+        if checksum != _quoted_checksum(record):
+            return None
         return Done(folder, *_record_type(task.result_type).validate_json(record))
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def _quoted_checksum(record: bytes) -> bytes:
+    """The second of a record's two lines of JSON."""
+    return f'"{xxhash.xxh3_128_hexdigest(record)}"'.encode()
 
 
 @cache
@@ -151,7 +159,10 @@ def _record(partial: Path, task: Task, result: Any, folder: str) -> Done:
     outputs = tuple(_output(path, path.relative_to(partial).as_posix()) for path in files)
     for parent in {path.parent for path in files}:
         sync_folder(parent)
-    write_json(partial / RECORD_NAME, _record_type(task.result_type).dump_python((outputs, result), mode="json"))
+    values = _record_type(task.result_type).dump_python((outputs, result), mode="json")
+    record = json.dumps(values, sort_keys=True, ensure_ascii=False).encode("utf-8")
+    with atomic_file(partial / RECORD_NAME) as file:
+        file.write(record + b"\n" + _quoted_checksum(record))
     return Done(folder, outputs, result)
 
 

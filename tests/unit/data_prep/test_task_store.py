@@ -161,6 +161,17 @@ def test_a_damaged_record_makes_a_task_unfinished(tmp_path: Path, content: bytes
     assert finish(tmp_path, task) == done
 
 
+def test_a_flipped_bit_anywhere_in_a_record_makes_a_task_unfinished(tmp_path: Path) -> None:
+    task = WriteTask(number=1)
+    path = tmp_path / finish(tmp_path, task).folder / "task.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        assert done_of(tmp_path, task) is None
+    path.write_bytes(whole)
+    assert done_of(tmp_path, task) is not None
+
+
 def test_what_is_forgotten_is_gone_and_nothing_else(tmp_path: Path) -> None:
     one, two = WriteTask(), WriteTask(number=1)
     done = finish(tmp_path, one)
