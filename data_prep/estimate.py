@@ -10,10 +10,11 @@ from rich.console import Console
 
 from data_prep.documents.document import Document
 from data_prep.filters import build_filters
-from data_prep.filters.base import Dropped, Filter
+from data_prep.filters.base import Filter, apply_all
 from data_prep.plan import SourcePlan, filters_of, plan_sources, read_tasks
 from data_prep.readers import InputFile, read_file
 from data_prep.reading.probe import require_text, spread
+from data_prep.reading.sample import Sample
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.errors import CorpusError
@@ -23,8 +24,6 @@ from pipeline.tokenizer.load import load_tokenizer
 _SAMPLED_FILES = 16
 _SAMPLED_BYTES = 2 << 20
 """Stored bytes of a file that are read; that tells how much text is in them."""
-_FILTERED_CHARACTERS = 500_000
-"""Of each file, at most so much text is filtered and counted in tokens, and at least half of that if there is more."""
 _BYTES_PER_TOKEN, _BYTES_PER_TOKEN_AND_DOUBLING = 4.2, 0.25
 """Of English with 32,768 pieces, and how much more with twice as many."""
 _BYTES_ON_DISK_PER_TOKEN = {"uint16": 2.2, "uint32": 4.2}
@@ -157,29 +156,9 @@ def _in_file(plan: SourcePlan, file: InputFile, filters: Filters, count: Count, 
     return (Amounts(text_bytes, 0, 0, read_seconds) + filtered * (1 / filtered_share)) * (1 / share)
 
 
-class _Sample:
-    """Every so many-th text, so that what is left of a file's texts comes from everywhere in them."""
-
-    def __init__(self) -> None:
-        self.texts: list[tuple[str, dict[str, str]]] = []
-        self._characters = self._seen = 0
-        self._step = 1
-
-    def add(self, document: Document) -> None:
-        """Take a text, or pass it over; every other one taken goes when they become too much."""
-        if self._seen % self._step == 0:
-            self.texts.append((document.text, dict(document.metadata)))
-            self._characters += len(document.text)
-        self._seen += 1
-        while self._characters > _FILTERED_CHARACTERS and len(self.texts) > 1:
-            del self.texts[1::2]
-            self._step *= 2
-            self._characters = sum(len(text) for text, _ in self.texts)
-
-
-def _read(plan: SourcePlan, file: InputFile, lost: Counter[str]) -> tuple[_Sample, int, float]:
+def _read(plan: SourcePlan, file: InputFile, lost: Counter[str]) -> tuple[Sample, int, float]:
     """Texts of a file's beginning with their metadata; bytes of text that were read; in which share of the file."""
-    reading, sample = read_file(plan.source, file), _Sample()
+    reading, sample = read_file(plan.source, file), Sample()
     text_bytes = 0
     behind = stored = 0.0
     for record in reading:
@@ -200,14 +179,11 @@ def _read(plan: SourcePlan, file: InputFile, lost: Counter[str]) -> tuple[_Sampl
 def _kept(texts: Sequence[tuple[str, dict[str, str]]], filters: Filters, lost: Counter[str]) -> Iterator[str]:
     """What filters leave of some texts."""
     for text, metadata in texts:
-        for name, filter_ in filters:
-            left = filter_(text, metadata)
-            if isinstance(left, Dropped):
-                lost[f"{name}:{left.reason}"] += 1
-                break
-            text = left
+        left, reason = apply_all(filters, text, metadata)
+        if reason is None:
+            yield left
         else:
-            yield text
+            lost[reason] += 1
 
 
 def _size(text: str) -> int:

@@ -14,8 +14,8 @@ from data_prep.documents.rows import RowWriter
 from data_prep.documents.runs import DOCUMENTS_NAME, DocumentWriter
 from data_prep.documents.split import SplitShares
 from data_prep.filters import build_filters, build_held_out, modules_of
-from data_prep.filters.base import Dropped, HeldOutSet
 from data_prep.filters.base import Filter as Step
+from data_prep.filters.base import HeldOutSet, apply_all
 from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
 from data_prep.reading.inputs import require_planned_inputs
@@ -122,22 +122,11 @@ class _Reading:
     kept: int = 0
     bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    inputs: dict[str, str | None] = field(default_factory=dict)
 
     def run(self) -> ReadResult:
-        inputs: dict[str, str | None] = {}
         for file in self.task.files:
-            reading = read_file(self.task.source, file)
-            for record in reading:
-                if isinstance(record, Document):
-                    self.read += 1
-                    self.text_bytes += len(record.text.encode("utf-8", "surrogatepass"))
-                    self._filter(record)
-                else:
-                    self.read += record.records
-                    self.losses.reject(record)
-            self.bytes += reading.bytes
-            self.skipped.update(reading.skipped)
-            inputs[file.origin] = reading.content_hash
+            self._read(file)
         return ReadResult(
             self.read,
             self.text_bytes,
@@ -145,20 +134,32 @@ class _Reading:
             dict(self.losses.rejected),
             dict(self.losses.dropped),
             dict(self.skipped),
-            inputs,
+            self.inputs,
             self.bytes,
             self.losses.lost_bytes,
         )
 
+    def _read(self, file: InputFile) -> None:
+        reading = read_file(self.task.source, file)
+        for record in reading:
+            if isinstance(record, Document):
+                self._filter(record)
+            else:
+                self.read += record.records
+                self.losses.reject(record)
+        self.bytes += reading.bytes
+        self.skipped.update(reading.skipped)
+        self.inputs[file.origin] = reading.content_hash
+
     def _filter(self, document: Document) -> None:
-        text, metadata = document.text, dict(document.metadata)
-        for name, filter_ in self.filters:
-            left = filter_(text, metadata)
-            if isinstance(left, Dropped):
-                self.losses.drop(f"{name}:{left.reason}", document, text, metadata)
-                return
-            text = left
-        self._keep(document, text, metadata)
+        self.read += 1
+        self.text_bytes += len(document.text.encode("utf-8", "surrogatepass"))
+        metadata = dict(document.metadata)
+        text, reason = apply_all(self.filters, document.text, metadata)
+        if reason is None:
+            self._keep(document, text, metadata)
+        else:
+            self.losses.drop(reason, document, text, metadata)
 
     def _keep(self, document: Document, text: str, metadata: dict[str, str]) -> None:
         data = text.encode("utf-8")
