@@ -6,12 +6,12 @@ silence. After a bad record reading goes on at the next line that begins one.
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.scanner import Scanner
 
-_LINE_BYTES = 64 << 10
 HTTP_HEAD_BYTES = 64 << 10
 """What a block may hold beside the page."""
 _WARC_LINE = rb"WARC/\d\.\d+\r?$"
@@ -55,7 +55,7 @@ class _Head:
 
 def read_records(stream: io.BufferedReader, max_page_bytes: int) -> Iterator[Record | Flaw]:
     """An archive's records in order. Of a block no more than a page of `max_page_bytes` and its HTTP head is held."""
-    records = _Records(_Scanner(stream), max_page_bytes + HTTP_HEAD_BYTES)
+    records = _Records(Scanner(stream), max_page_bytes + HTTP_HEAD_BYTES)
     told: Flaw | None = None
     while True:
         record, flaw = _next(records)
@@ -78,7 +78,7 @@ def _next(records: "_Records") -> tuple[Record | None, Flaw | None]:
 
 
 class _Records:
-    def __init__(self, scanner: "_Scanner", max_bytes: int) -> None:
+    def __init__(self, scanner: "Scanner", max_bytes: int) -> None:
         self._scanner = scanner
         self._max_bytes = max_bytes
         self._lost = False
@@ -135,55 +135,7 @@ class _Records:
         return length <= 0
 
 
-class _Scanner:
-    """A stream by lines and blocks, of which some can be put back."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-        self._front = io.BytesIO()
-        self._flaw: Flaw | None = None
-
-    def line(self) -> bytes:
-        """The next line, in pieces if it is very long; empty at the end."""
-        line = self._front.readline()
-        return line if line.endswith(b"\n") else line + self._more(self._stream.readline, _LINE_BYTES)
-
-    def read(self, size: int) -> bytes:
-        """A block; less at the end."""
-        block = self._front.read(size)
-        return block if len(block) == size else block + self._more(self._stream.read, size - len(block))
-
-    def unread(self, data: bytes) -> None:
-        """Put data back before what is to be read."""
-        self._front = io.BytesIO(data + self._front.read())
-
-    def peek(self) -> tuple[int, bytes]:
-        """How many blank lines come next, which are taken, and the line behind them, which is not.
-
-        That line is empty at the end, and before damage, which is told when it is read.
-        """
-        gap = 0
-        try:
-            while (line := self.line()).isspace():
-                gap += 1
-        except Flaw as flaw:
-            self._flaw = flaw
-            return gap, b""
-        self.unread(line)
-        return gap, line
-
-    def cut_short(self, detail: str) -> Flaw:
-        """The Flaw of a missing end: nobody knows how much that was, so it is taken to be as much as there is."""
-        return Flaw("cut_short", detail, lost_bytes=self._stream.tell())
-
-    def _more(self, read: Callable[[int], bytes], size: int) -> bytes:
-        if self._flaw:
-            flaw, self._flaw = self._flaw, None
-            raise flaw
-        return read(size)
-
-
-def _warc_head(scanner: _Scanner) -> _Head:
+def _warc_head(scanner: Scanner) -> _Head:
     """The named fields behind a WARC record's first line."""
     fields, size = dict[str, str](), 0
     while (line := scanner.line()).strip():
