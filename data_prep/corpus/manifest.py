@@ -14,7 +14,8 @@ from data_prep.corpus.statistics import content_statistics, corpus_statistics, s
 from data_prep.dedup.exact import DedupTask
 from data_prep.dedup.near import DecideTask
 from data_prep.encoding.encoder import token_dtype
-from data_prep.plan import SourcePlan, read_tasks
+from data_prep.filters import step_names
+from data_prep.plan import SourcePlan, filters_of, read_tasks
 from data_prep.shards.task import ShardTask
 from data_prep.tasks.code import code_identity
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER, TrainTokenizerTask
@@ -36,7 +37,11 @@ def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manife
     tokenizer = load_tokenizer(work / built.tokenizer.folder / TOKENIZER_FOLDER)
     made = existing.statistics["sources"] if existing else {}
     added = {
-        one.plan.source.name: {**source_statistics(one), "versions": source_versions(config, one.plan)}
+        one.plan.source.name: {
+            **source_statistics(one),
+            "steps": step_names(filters_of(config, one.plan.source)),
+            "versions": source_versions(config, one.plan),
+        }
         for one in built.sources
     }
     sources = added | made

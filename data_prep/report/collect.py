@@ -78,7 +78,10 @@ def collect(folder: Path) -> CorpusReport:
 
 
 def _names(manifest: Manifest) -> list[str]:
-    named = [manifest.statistics.get("sources", {}), *(manifest.sources(split) for split in SPLIT_FOLDERS)]
+    """In the order of the config, as far as the manifest tells it."""
+    generations: list[list[str]] = manifest.statistics.get("generations", [])
+    shards = [manifest.sources(split) for split in SPLIT_FOLDERS]
+    named = [*generations, manifest.statistics.get("sources", {}), *shards]
     return list(dict.fromkeys(name for names in named for name in names))
 
 

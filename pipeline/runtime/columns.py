@@ -26,6 +26,11 @@ def print_columns(console: Console, title: str, heads: Sequence[str], rows: Sequ
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _wrapped(heads: Sequence[str]) -> Sequence[Sequence[str]]:
     """Lines of one word of each head, the last words on the last line."""
     from_below = zip_longest(*(head.split()[::-1] for head in heads), fillvalue="")

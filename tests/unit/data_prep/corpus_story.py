@@ -27,6 +27,7 @@ SOURCES: dict[str, dict[str, Any]] = {
             "near_duplicate": 497,
             "url:domain": 3,
         },
+        "steps": ["cleaning", "url", "language", "gopher_quality"],
         "kept": 5_000,
         "text_bytes": 12_345,
         "encoders": {"gigatoken": 2, "sentencepiece": 1},
