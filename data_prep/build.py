@@ -98,7 +98,10 @@ class Builder:
         for plan, group in zip(plans, tasks, strict=True):
             if self._runner.has_unfinished(group, (DOCUMENTS_NAME,)):
                 require_text(plan.source, plan.files)
-        reads = [self._runner.run(group, without=(DOCUMENTS_NAME,)) for group in tasks]
+        reads = [
+            self._runner.run(group, without=(DOCUMENTS_NAME,), source=plan.source.name)
+            for plan, group in zip(plans, tasks, strict=True)
+        ]
         for plan, done in zip(plans, reads, strict=True):
             require_good_records(plan.source, done, self._runner.work)
         near, kept, documents = self._deduplicate(plans, reads)
@@ -146,7 +149,7 @@ class Builder:
         """Before tasks that open documents run: where a source's were deleted, it is read again."""
         if self._runner.has_unfinished(tasks):
             for plan in plans:
-                self._runner.run(read_tasks(self._config, plan))
+                self._runner.run(read_tasks(self._config, plan), source=plan.source.name)
 
     def _tokenizer(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> Done:
         config = self._config.tokenizer

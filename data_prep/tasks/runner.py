@@ -65,8 +65,10 @@ class Runner:
         """Whether one of the tasks would have to run; files named in `without` may be missing."""
         return None in self._found(tasks, [task_folder(task) for task in tasks], without)
 
-    def run(self, tasks: Sequence[Task], without: Collection[str] = ()) -> list[Done]:
+    def run(self, tasks: Sequence[Task], without: Collection[str] = (), source: str = "") -> list[Done]:
         """What the tasks of one phase left, in their order; files named in `without` may be missing.
+
+        The user is told the phase, and the source if it is one's alone.
 
         Raises:
             TarmacError: A task failed; those that finished stay finished.
@@ -77,7 +79,9 @@ class Runner:
         folders = [task_folder(task) for task in tasks]
         done = self._found(tasks, folders, without)
         waiting = [number for number, one in enumerate(done) if one is None]
-        with PhaseProgress(self._console, phase, len(tasks), len(tasks) - len(waiting)) as progress:
+        with PhaseProgress(
+            self._console, f"{phase} {source}".strip(), len(tasks), len(tasks) - len(waiting)
+        ) as progress:
             items = [(tasks[number], folders[number]) for number in waiting]
             self.executor.map(partial(run_item, self.work, _codes(tasks)), items, progress.advance)
         for number in waiting:
