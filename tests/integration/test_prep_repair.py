@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,15 @@ def test_damage_is_found_and_repaired(
     assert contents(corpus) == whole
     assert {path: path.stat().st_ino for path in untouched} == untouched
     capsys.readouterr()
+
+
+def test_repair_looks_at_several_shards_at_a_time(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr("data_prep.repair.shard_files", lambda corpus: shard_files(corpus)[:8])
+    monkeypatch.setattr("data_prep.repair.shard_fault", lambda path, entry: None if together.wait() < 2 else "no")
+    assert main(["verify", str(corpus.folder), "--repair", str(tmp_path / "prep.yaml")]) == 0
 
 
 def test_repair_wants_the_config_that_made_it(

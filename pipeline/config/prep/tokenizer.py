@@ -19,8 +19,8 @@ class TrainTokenizer(Config):
     """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or a unigram model (Kudo 2018, arXiv:1804.10959)."""
     vocab_size: PositiveInt
     """Number of pieces, control and byte pieces included."""
-    sample_bytes: PositiveInt = 20_000_000
-    """At most so much text is sampled."""
+    sample_bytes: Annotated[int, Field(ge=1, le=10_000_000_000)] = 20_000_000
+    """At most so much text is sampled. One worker holds it in memory, several times over."""
     character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9999
     """Share of the sample's characters that get a piece of their own; the others are spelled in bytes."""
     control_tokens: tuple[str, ...] = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from data_prep.tokenizer.train import cut, train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
@@ -146,3 +147,8 @@ def test_an_error_in_reading_the_texts_is_itself() -> None:
 
     with pytest.raises(OSError, match="a disk is gone"):
         train_tokenizer(texts(), config())
+
+
+def test_a_sample_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 10000000000"):
+        TrainTokenizer(type="train", vocab_size=300, sample_bytes=10**10 + 1)
