@@ -44,7 +44,7 @@ class SourceReads:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of one source in one range of hashes."""
+    """What is left of one source, in one range of hashes or in all."""
 
     text_bytes: int = 0
     """Bytes of text that stay."""

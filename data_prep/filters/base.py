@@ -21,7 +21,7 @@ class HeldOutSet:
     ngram: int
     """Words in an n-gram."""
     max_share: float
-    """Of a document's n-grams, or of a held-out document's, the largest share that both may have."""
+    """A document goes if more than this share of its n-grams are held out, or of a held-out document's are in it."""
     path: str = field(compare=False)
     """Their file, relative to the work folder."""
 
