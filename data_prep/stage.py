@@ -24,8 +24,9 @@ from data_prep.rehash import changed_sources, forget_changed
 from data_prep.report import write_corpus_report
 from data_prep.report.table import print_speed, print_table, timing
 from data_prep.tasks.corpora import begin_record, read_record, remove_records, remove_unused, write_record
+from data_prep.tasks.partial import clear_partial
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import clear_partial, forget, remove_tasks
+from data_prep.tasks.store import forget, remove_tasks
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer

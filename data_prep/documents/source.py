@@ -16,7 +16,7 @@ from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import GONE, read_rows
 from data_prep.documents.runs import DocumentRuns, DocumentWriter
 from data_prep.documents.split import SPLITS
-from data_prep.tasks.store import own_suffix
+from data_prep.tasks.partial import own_suffix
 from pipeline.corpus.manifest import Split
 
 HASHES_END = 1 << HALF_BITS

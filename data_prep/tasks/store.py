@@ -3,29 +3,24 @@
 import errno
 import json
 import os
-import secrets
 import shutil
-import socket
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
+from data_prep.tasks.partial import clear_partial, own_suffix
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError
 from pipeline.runtime.files import atomic_file, sync_file, sync_folder
 
 RECORD_NAME = "task.json"
-PARTIAL_SUFFIX = ".partial"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _BLOCK_BYTES = 1 << 20
-_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -178,41 +173,6 @@ def _checksum(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def own_suffix() -> str:
-    """What names of unfinished folders end in; it tells which process is at work there."""
-    return f".{socket.gethostname()}-{os.getpid()}-{_token(os.getpid())}{PARTIAL_SUFFIX}"
-
-
-@cache
-def _token(pid: int) -> str:
-    """Tells this process from an earlier one of the same number, which containers give again and again."""
-    return secrets.token_hex(4)
-
-
-def clear_partial(work: Path) -> None:
-    """Delete what killed tasks left: those of this machine's dead processes, those of others after a day."""
-    for path in work.glob(f"*/*{PARTIAL_SUFFIX}"):
-        if not _is_at_work(path):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_at_work(partial: Path) -> bool:
-    # what comes before the first point has none; a host's name may have some
-    process, _, token = partial.name.removesuffix(PARTIAL_SUFFIX).partition(".")[2].rpartition("-")
-    host, _, pid = process.rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal():
-        return token == _token(os.getpid()) if int(pid) == os.getpid() else _is_running(int(pid))
-    return time.time() - partial.stat().st_mtime < _DAY_SECONDS
-
-
-def _is_running(pid: int) -> bool:
-    """Whether there is such a process; one that has ended but was not waited for yet is none."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def remove_tasks(work: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from data_prep.tasks import store
-from data_prep.tasks.store import clear_partial, complete, find_done, forget, own_suffix, task_folder
+from data_prep.tasks import partial as partial_folders
+from data_prep.tasks.partial import clear_partial, own_suffix
+from data_prep.tasks.store import complete, find_done, forget, task_folder
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError, TokenizerError
 from tests.unit.data_prep.write_task import Failing, Place, WriteTask, done_of, files, finish
@@ -131,7 +132,7 @@ def test_an_earlier_process_of_the_same_number_is_in_nobodys_way(tmp_path: Path)
     partial = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
     tokens = iter(range(2))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_token", lambda pid: f"{next(tokens):x}")
+        patch.setattr(partial_folders, "_token", lambda pid: f"{next(tokens):x}")
         left = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
         left.mkdir(parents=True)
         finish(tmp_path, task)
