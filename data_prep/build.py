@@ -1,8 +1,8 @@
 """From inputs to shards, phase by phase. What is finished already is not done again."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
+from data_prep.built import Built, BuiltSource
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates, find_near_duplicates
 from data_prep.dedup.phase import deduplicate, source_reads
@@ -32,36 +32,6 @@ from pipeline.tokenizer.load import load_tokenizer
 
 _PAIR_BYTES = 4 * 2**20
 """About how much text one task makes pairs from."""
-
-
-@dataclass(frozen=True)
-class BuiltSource:
-    """One source, from its inputs to its shards."""
-
-    plan: SourcePlan
-    """Its inputs."""
-    reads: list[Done]
-    """What its reading tasks left."""
-    kept: Kept
-    """What deduplication left."""
-    documents: SourceDocuments
-    """What goes into shards."""
-    shards: dict[Split, list[Done]]
-    """What its shard tasks left, those of empty ranges too; nothing if the corpus had its shards before."""
-    pairs: list[Done]
-    """What its pair tasks left."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """Everything that goes into a corpus."""
-
-    sources: list[BuiltSource]
-    """In the order of the config."""
-    tokenizer: Done
-    """The tokenizer's task."""
-    near: NearDuplicates
-    """Near-duplicates."""
 
 
 class Builder:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_prep.build import Builder, Built
+from data_prep.build import Builder
+from data_prep.built import Built
 from data_prep.corpus.existing import find_existing
 from data_prep.corpus.generations import generations, kept_apart
 from data_prep.corpus.output import link_outputs

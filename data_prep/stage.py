@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from data_prep.build import Builder, Built
+from data_prep.build import Builder
+from data_prep.built import Built
 from data_prep.corpus.existing import find_existing, inputs_sha256
 from data_prep.corpus.generations import kept_apart
 from data_prep.corpus.manifest import make_manifest, make_statistics

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from data_prep.build import BuiltSource
+from data_prep.built import BuiltSource
 from data_prep.reading.losses import DROPPED_NAME, REJECTS_NAME
 from pipeline.corpus.manifest import FileEntry
 from pipeline.corpus.verification import file_entry

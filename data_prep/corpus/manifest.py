@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import Built
+from data_prep.built import Built
 from data_prep.corpus.existing import config_sha256
 from data_prep.corpus.generations import generations
 from data_prep.corpus.statistics import content_statistics, corpus_statistics, source_statistics

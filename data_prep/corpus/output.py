@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import Built, BuiltSource
+from data_prep.built import Built, BuiltSource
 from data_prep.corpus.losses import link, write_losses
 from data_prep.corpus.places import beside
 from data_prep.corpus.tidy import tidy

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import Built, BuiltSource
+from data_prep.built import Built, BuiltSource
 from data_prep.corpus.existing import source_sha256
 from data_prep.reading.demands import losses
 from data_prep.reading.inputs import contents_sha256

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from data_prep.build import BuiltSource
+from data_prep.built import BuiltSource
 from data_prep.corpus import statistics as corpus_statistics
 from data_prep.corpus.statistics import dropped_samples
 from data_prep.reading.losses import SAMPLES_NAME, Line, lowest

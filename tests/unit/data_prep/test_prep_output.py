@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import zstandard
 
-from data_prep.build import Built, BuiltSource
+from data_prep.built import Built, BuiltSource
 from data_prep.corpus.losses import link
 from data_prep.corpus.output import CorpusFolder
 from data_prep.corpus.tidy import is_tidy, tidy
