@@ -1,6 +1,9 @@
 """`tarmac prep`."""
 
 import argparse
+import signal
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +35,15 @@ def add_prep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> None:
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM; it ends the stage as Ctrl-C does."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _run(options: argparse.Namespace) -> int:
     from pipeline.config.prep.recipe import PrepConfig
     from pipeline.config.stages import load_stage
 
@@ -40,10 +51,23 @@ def _run(options: argparse.Namespace) -> None:
     assert isinstance(config, PrepConfig)
     if options.dry_run:
         _print_plan(config)
-        return
+        return 0
+    return _prepare(config, options)
+
+
+def _prepare(config: "PrepConfig", options: argparse.Namespace) -> int:
+    """Run the stage; the exit status is that of a signal that ended it."""
     from data_prep.stage import prep
 
-    prep(config, replace=options.replace, rehash=options.rehash)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        prep(config, replace=options.replace, rehash=options.rehash)
+    except KeyboardInterrupt as error:
+        print("tarmac: stopped; finished tasks are kept, give the same command to go on", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
 
 
 def _print_plan(config: "PrepConfig") -> None:

@@ -35,8 +35,13 @@ class PhaseProgress:
     ) -> None:
         self._progress.stop()
         if self._is_told and kind is None:
-            line = f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s{self._found}"
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._tell(f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s{self._found}")
+        elif kind and issubclass(kind, KeyboardInterrupt):
+            task = self._progress.tasks[0]
+            self._tell(f"stopping: {task.completed} of {task.total} tasks of {self._phase} are finished")
+
+    def _tell(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self) -> None:
         """One task is done."""
