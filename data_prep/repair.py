@@ -14,10 +14,10 @@ from data_prep.corpus.output import link_outputs
 from data_prep.executors import make_executor
 from data_prep.plan import SourcePlan, plan_sources
 from data_prep.shards.task import ShardTask
-from data_prep.stage import work_folder
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 from data_prep.tokenizer.tasks import TrainTokenizerTask
+from data_prep.work import work_folder
 from pipeline.config.prep.recipe import Pairs, PrepConfig
 from pipeline.config.stages import load_stage
 from pipeline.corpus.corpus import Corpus

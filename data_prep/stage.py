@@ -1,7 +1,6 @@
 """The stage: look at what is there, build what is missing, commit the corpus."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,20 @@ from data_prep.corpus.generations import kept_apart
 from data_prep.corpus.manifest import make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
 from data_prep.corpus.places import output_path, work_path
-from data_prep.corpus.tidy import is_tidy, tidy
-from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.executors import make_executor
-from data_prep.executors.slurm import cancel_left_over
 from data_prep.filters import check_cleaning, check_filters
 from data_prep.plan import SourcePlan, plan_sources
-from data_prep.reading.task import ReadTask
 from data_prep.rehash import changed_sources, forget_changed
-from data_prep.report import write_corpus_report
 from data_prep.report.table import print_speed, print_table, timing
-from data_prep.tasks.corpora import begin_record, read_record, remove_records, remove_unused, write_record
-from data_prep.tasks.partial import clear_partial
+from data_prep.tasks.corpora import begin_record, write_record
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import forget, remove_tasks
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
+from data_prep.work import settle, settle_after_kill, work_folder
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import PREP_NAME, STATISTICS_NAME, Manifest, Split
-from pipeline.errors import ConfigError, CorpusError
-from pipeline.runtime.lock import RunLock
+from pipeline.errors import CorpusError
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
 
@@ -58,7 +50,7 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
     plans = plan_sources(config)
     existing = find_existing(output, config, plans, replace)
     if existing and existing.complete and not rehash:
-        _settle_after_kill(config, output)
+        settle_after_kill(config, output)
         console.print(f"{config.output} is already prepared by this config", highlight=False)
         _warn_of_dropped(config, existing.manifest, console)
         return output
@@ -67,22 +59,33 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         made = existing.manifest if existing else None
         apart = _kept_apart(config, plans, Corpus(output), runner) if made else plans
         if rehash and forget_changed(config, apart, runner, console, made, replace):
-            existing = None
+            made, apart, existing = None, plans, None
         if existing and existing.complete:
-            _settle(config, output, work)
+            settle(config, output, work)
             console.print("no input has changed", highlight=False)
-            return output
-        before = existing.manifest if existing else None
-        made_by = begin_record(work, output)
-        built = _builder(config, runner, output, before).build(apart if before else plans)
-        _require_same_inputs(built, before)
-        figures = timing(runner, (done for one in built.sources for done in one.reads))
-        write_record(work, output, runner.folders | (made_by if before else frozenset()))
-        manifest, pairs = _commit(config, output, work, built, before, figures)
-        _settle(config, output, work)
+        else:
+            _make(config, output, apart, made, runner, console)
+    return output
+
+
+def _make(
+    config: PrepConfig,
+    output: Path,
+    plans: Sequence[SourcePlan],
+    before: Manifest | None,
+    runner: Runner,
+    console: Console,
+) -> None:
+    """Build a corpus, or what is to be appended to one, and tell what it has become."""
+    made_by = begin_record(runner.work, output)
+    built = _builder(config, runner, output, before).build(plans)
+    _require_same_inputs(built, before)
+    figures = timing(runner, (done for one in built.sources for done in one.reads))
+    write_record(runner.work, output, runner.folders | (made_by if before else frozenset()))
+    manifest, pairs = _commit(config, output, runner.work, built, before, figures)
+    settle(config, output, runner.work)
     print_table(console, manifest, pairs)
     print_speed(console, figures)
-    return output
 
 
 def _kept_apart(
@@ -125,27 +128,6 @@ def _check_early(config: PrepConfig) -> None:
         check_filters(filters)
 
 
-@contextmanager
-def work_folder(config: PrepConfig) -> Iterator[Path]:
-    """The folder of finished tasks, for this job alone."""
-    work = work_path(config)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"work ({work}) cannot be made: {error.strerror}; choose another folder") from error
-    with RunLock(work) as lock:
-        cancel_left_over(work)  # an earlier start may have had another executor
-        clear_partial(work)
-        yield work
-        clear_partial(work)  # what the workers of a killed job left that were not dead yet
-        if config.keep_work == "nothing":
-            remove_records(work)
-            remove_tasks(work)
-            lock.path.unlink()
-    if not any(work.iterdir()):
-        work.rmdir()
-
-
 def _commit(
     config: PrepConfig, output: Path, work: Path, built: Built, before: Manifest | None, figures: dict[str, Any]
 ) -> tuple[Manifest, dict[Split, int]]:
@@ -163,19 +145,6 @@ def _commit(
         ) from error
 
 
-def _settle(config: PrepConfig, output: Path, work: Path) -> None:
-    """What comes when the corpus is complete: its report, and deleting what need not stay."""
-    tidy(output)
-    record = read_record(work, output)
-    if record is None or record.is_settled:
-        return
-    write_corpus_report(output)
-    if config.keep_work == "hashes":
-        remove_unused(work, output)
-        forget(work, (folder for folder in record.tasks if folder.startswith(ReadTask.phase)), (DOCUMENTS_NAME,))
-    write_record(work, output, record.tasks, is_settled=True)
-
-
 def _warn_of_dropped(config: PrepConfig, manifest: Manifest, console: Console) -> None:
     """What filters drop is written while it is dropped, not afterwards."""
     lost = any(":" in reason for one in manifest.statistics["sources"].values() for reason in one["dropped"])
@@ -185,11 +154,3 @@ def _warn_of_dropped(config: PrepConfig, manifest: Manifest, console: Console) -
             " and give the same command, which reads them again",
             highlight=False,
         )
-
-
-def _settle_after_kill(config: PrepConfig, output: Path) -> None:
-    """A job may have been killed when the corpus was complete and this was still to do, or while it appended."""
-    record = read_record(work_path(config), output)
-    if (record and not record.is_settled) or not is_tidy(output):
-        with work_folder(config) as work:
-            _settle(config, output, work)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_prep.built import Built
+from data_prep.built import Built, BuiltSource
 from data_prep.corpus.existing import config_sha256
 from data_prep.corpus.generations import generations
 from data_prep.corpus.statistics import content_statistics, corpus_statistics, source_statistics
@@ -35,18 +35,9 @@ from pipeline.tokenizer.load import load_tokenizer
 def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manifest | None) -> Manifest:
     """The manifest; what an existing corpus says of its sources stays as it is."""
     tokenizer = load_tokenizer(work / built.tokenizer.folder / TOKENIZER_FOLDER)
-    made = existing.statistics["sources"] if existing else {}
-    added = {
-        one.plan.source.name: {
-            **source_statistics(one),
-            "steps": step_names(filters_of(config, one.plan.source)),
-            "versions": source_versions(config, one.plan),
-        }
-        for one in built.sources
-    }
-    sources = added | made
+    added = {one.plan.source.name: _source_figures(config, one) for one in built.sources}
     shards = {split: _entries(built, split) | (existing.sources(split) if existing else {}) for split in SPLIT_FOLDERS}
-    flat = {split: [entry for group in entries.values() for entry in group] for split, entries in shards.items()}
+    versions = existing.versions if existing else dict(ChainMap(*(figures["versions"] for figures in added.values())))
     return Manifest(
         format_version=FORMAT_VERSION,
         dtype=token_dtype(tokenizer.vocab_size),
@@ -54,15 +45,26 @@ def make_manifest(config: PrepConfig, built: Built, work: Path, existing: Manife
             fingerprint=tokenizer.fingerprint(), vocab_size=tokenizer.vocab_size, eos_id=tokenizer.eos_id
         ),
         config_sha256=config_sha256(config),
-        versions=existing.versions
-        if existing
-        else dict(ChainMap(*(figures["versions"] for figures in added.values()))),
-        statistics={
-            "generations": [*generations(existing), [name for name in sources if name not in made]],
-            **corpus_statistics(sources, flat),
-        },
+        versions=versions,
+        statistics=_statistics(added, existing, shards),
         **shards,
     )
+
+
+def _source_figures(config: PrepConfig, source: BuiltSource) -> dict[str, Any]:
+    steps = step_names(filters_of(config, source.plan.source))
+    return {**source_statistics(source), "steps": steps, "versions": source_versions(config, source.plan)}
+
+
+def _statistics(
+    added: Mapping[str, Any], existing: Manifest | None, shards: Mapping[Split, Mapping[str, list[ShardEntry]]]
+) -> dict[str, Any]:
+    made: dict[str, Any] = existing.statistics["sources"] if existing else {}
+    flat = {split: [entry for group in entries.values() for entry in group] for split, entries in shards.items()}
+    return {
+        "generations": [*generations(existing), [name for name in added if name not in made]],
+        **corpus_statistics({**added, **made}, flat),
+    }
 
 
 def _entries(built: Built, split: Split) -> dict[str, list[ShardEntry]]:

@@ -304,7 +304,7 @@ def test_what_a_kill_after_the_commit_left_to_do_is_done_by_the_same_command(
         tmp_path / "out.work",
     )
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.stage.write_corpus_report", lambda folder: 1 / 0)
+        patch.setattr("data_prep.work.write_corpus_report", lambda folder: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(config)
     assert not (out / "report.html").exists()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from data_prep.corpus.places import work_path
 from data_prep.executors.slurm import SlurmArrays, cancel_left_over, failure
 from data_prep.executors.slurm_queue import ranges, sbatch_options
-from data_prep.stage import work_folder
+from data_prep.work import work_folder
 from pipeline.config.prep.executors import SlurmExecutor
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.errors import ConfigError, CorpusError, TarmacError
