@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pipeline.config.base import Config
 from pipeline.config.prep.executors import Executor, LocalExecutor
 from pipeline.config.prep.filters import Cleaning, Filter
+from pipeline.config.prep.metadata import require_metadata, require_url
 from pipeline.config.prep.paths import FilePath
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.tokenizer import Tokenizer
@@ -154,4 +155,15 @@ class PrepConfig(Config):
                 f"validation_share ({self.validation_share}) and test_share ({self.test_share}) must leave something"
                 " to train on"
             )
+        return self
+
+    @model_validator(mode="after")
+    def metadata_is_there(self) -> "PrepConfig":
+        """What filters and shards need of the documents is mapped."""
+        common = [(source.reader, self.filters) for source in self.sources if source.filters is None]
+        own = [(source.reader, source.filters) for source in self.sources if source.filters is not None]
+        require_url(common, "filters")
+        for step in own:
+            require_url([step], "a source's filters")
+        require_metadata(self.shards.metadata, [*common, *own])
         return self

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.config.base import Config
 from pipeline.config.prep.paths import FilePath
 
+_NAMED_AND_BYTE_PIECES = 4 + 256
+"""`<unk>`, `<s>`, `</s>`, `<pad>`, and a piece for each byte, so that any text can be spelled."""
 Encoder = Literal["auto", "reference"]
 
 
@@ -27,6 +29,14 @@ class TrainTokenizer(Config):
     """Tokens for chats and the like, which no text can produce."""
     encoder: Encoder = "auto"
     """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""
+
+    @model_validator(mode="after")
+    def bytes_have_room(self) -> "TrainTokenizer":
+        """There are more pieces than those that every tokenizer has."""
+        num_fixed = _NAMED_AND_BYTE_PIECES + len(self.control_tokens)
+        if self.vocab_size <= num_fixed:
+            raise ValueError(f"vocab_size ({self.vocab_size}) is too small for all bytes; use more than {num_fixed}")
+        return self
 
 
 class GivenTokenizer(Config):

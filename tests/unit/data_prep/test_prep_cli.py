@@ -11,7 +11,8 @@ def test_a_dry_run_shows_no_signature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = {
-        "type": "text",
+        "type": "jsonl",
+        "metadata": {"url": "url"},
         "paths": ["https://host/a.txt?signature=secret", "https://host/plain.txt", "raw/what?.txt"],
     }
     filters = [{"type": "url", "domain_files": ["http://host/list?key=secret"]}]

@@ -128,10 +128,15 @@ def test_the_largest_that_is_named_works(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("vocab_size", [1, 100, 264, 268])
-def test_a_vocabulary_too_small(algorithm: str, vocab_size: int) -> None:
-    with pytest.raises(TokenizerError, match=rf"vocab_size \({vocab_size}\) is too small .* more than \d+"):
-        train_tokenizer(small_texts(300), config(algorithm, vocab_size))
+def test_a_vocabulary_too_small_for_the_text(algorithm: str) -> None:
+    with pytest.raises(TokenizerError, match=r"vocab_size \(268\) is too small .* more than \d+"):
+        train_tokenizer(small_texts(300), config(algorithm, 268))
+
+
+@pytest.mark.parametrize("vocab_size", [1, 100, 264])
+def test_a_vocabulary_too_small_for_all_bytes(vocab_size: int) -> None:
+    with pytest.raises(ValidationError, match=rf"vocab_size \({vocab_size}\) is too small .* more than 264"):
+        config("bpe", vocab_size)
 
 
 @pytest.mark.parametrize("texts", [[], [""]])
