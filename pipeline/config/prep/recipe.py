@@ -11,6 +11,7 @@ from pipeline.config.prep.metadata import require_metadata, require_url
 from pipeline.config.prep.paths import FilePath
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.tokenizer import Tokenizer
+from pipeline.config.sentences import NAME_PATTERN
 
 MAX_SIGNATURE_HASHES = 10_000
 """Hashes computed of each document to find near-duplicates."""
@@ -19,7 +20,7 @@ MAX_SIGNATURE_HASHES = 10_000
 class Source(Config):
     """One named part of the corpus; training mixes sources by weight."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     """Lower-case name; it becomes the folder of its shards."""
     reader: Reader
     """Where its documents come from."""

@@ -54,3 +54,10 @@ def test_what_separates_columns_is_taken(delimiter: str) -> None:
 def test_the_words_of_an_ngram_have_a_bound(ngram: int) -> None:
     with pytest.raises(ConfigError, match=f"held_out.ngram is {ngram}; input should be"):
         validate(PrepConfig, {**PREP, "held_out": {"ngram": ngram}}, "my.yaml")
+
+
+@pytest.mark.parametrize("name", ["Web", "-a", "a b", ""])
+def test_a_name_that_is_no_folder_is_told_in_words(name: str) -> None:
+    told = rf"sources\.0\.name is '{name}'; it must be lower-case letters, digits, _ and -, beginning with a letter or"
+    with pytest.raises(ConfigError, match=told):
+        validate(PrepConfig, {**PREP, "sources": [{"name": name, "reader": {"type": "stdlib"}}]}, "test")
