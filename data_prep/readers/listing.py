@@ -58,7 +58,9 @@ def fixed_folder(pattern: str) -> str:
 def _details(system: Any, path: str, suffixes: tuple[str, ...]) -> _Details:
     try:
         info = system.info(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None  # fsspec calls a server that cannot be reached a missing file, too
         found = system.glob(path, detail=True) if any(sign in path for sign in _WILD) else {}
         return _complete(system, {name: info for name, info in found.items() if info["type"] == "file"})
     if is_web(path) and not split_query(path)[1] and _is_index(path, info, suffixes):

@@ -246,3 +246,9 @@ def test_parquet_over_http(server: Server, tmp_path: Path, ranges: bool) -> None
     (reading,) = open_all(make_reader("parquet", f"{server.url}/a.parquet"))
     assert texts(list(reading)) == words
     assert reading.content_hash == hash_file(reading.file)
+
+
+def test_a_server_that_refuses_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSES_SECONDS", ())
+    with pytest.raises(CorpusError, match=r"input http://127\.0\.0\.1:1/x\.jsonl cannot be read: Cannot connect"):
+        find_files(make_reader("jsonl", "http://127.0.0.1:1/x.jsonl"))
