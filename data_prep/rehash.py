@@ -21,6 +21,7 @@ from data_prep.tasks.task import Task
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import CorpusError
+from pipeline.runtime.columns import counted
 
 Hashes = Mapping[str, str | None]
 """Origin of a file -> its content hash."""
@@ -81,7 +82,7 @@ def forget_changed(
     names = names or [f"one of source {name}" for name in changed_sources(by_source, manifest)]
     if names and manifest and not replace:
         raise CorpusError(
-            f"{len(names)} inputs have other bytes than the corpus was made from (such as {names[0]});"
+            f"{counted(len(names), 'input')} with other bytes than the corpus was made from (such as {names[0]});"
             " give --replace too to make it anew"
         )
     for task, _ in changed:

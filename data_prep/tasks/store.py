@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_prep.tasks.partial import clear_partial, own_suffix
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError
+from pipeline.runtime.columns import counted
 from pipeline.runtime.files import atomic_file, sync_file, sync_folder
 
 RECORD_NAME = "task.json"
@@ -140,7 +141,7 @@ def _require_as_before(work: Path, task: Task, done: Done) -> None:
     changed = task.changed_inputs(before.result, done.result)
     if changed:
         raise CorpusError(
-            f"{len(changed)} inputs changed since they were read first, though their names, sizes and times did not"
+            f"{counted(len(changed), 'input')} changed since the first reading, while names, sizes and times did not"
             f" (such as {changed[0]}); give --rehash, with --replace if the corpus is finished"
         )
     raise CorpusError(

@@ -145,7 +145,7 @@ def test_texts_that_are_read_again_have_to_be_those_of_before(inputs: Path, tmp_
     text = change_unnoticed(inputs / "code" / "file0.py")
     config = config_for(inputs, tmp_path / "out", shards={"chunk_tokens": 128, "shard_tokens": 1024})
     for _ in range(2):
-        with pytest.raises(CorpusError, match=r"1 inputs changed since they were read first.*file0\.py.*--rehash"):
+        with pytest.raises(CorpusError, match=r"1 input changed since the first reading.*file0\.py.*--rehash"):
             replaced(config)
     found = Corpus(prep(config, Console(file=io.StringIO()), replace=True, rehash=True))
     assert text in {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
@@ -204,7 +204,7 @@ def test_bytes_that_changed_unnoticed_are_found_by_rehash(inputs: Path, tmp_path
     text = change_unnoticed(inputs / "code" / "file0.py")
     quiet = Console(file=io.StringIO())
     prep(config, quiet)
-    with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*file0\.py.*--replace"):
+    with pytest.raises(CorpusError, match=r"1 input with other bytes .*file0\.py.*--replace"):
         prep(config, quiet, rehash=True)
     prep(config, quiet, rehash=True, replace=True)
     found = Corpus(tmp_path / "out")
@@ -226,7 +226,7 @@ def test_without_records_inputs_are_compared_with_what_the_manifest_says(
         assert "no input has changed" in said.getvalue()
         text = change_unnoticed(inputs / "code" / "file0.py")
         prep(config, quiet)
-        with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*one of source code.*--replace"):
+        with pytest.raises(CorpusError, match=r"1 input with other bytes .*one of source code.*--replace"):
             prep(config, quiet, rehash=True)
         found = Corpus(prep(config, quiet, rehash=True, replace=True))
     assert text in {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}

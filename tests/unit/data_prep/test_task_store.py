@@ -99,7 +99,7 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     assert finish(tmp_path, task) == done
     forget(tmp_path, [done.folder], ("big",))
     path.write_text("two")
-    cure = r"1 inputs changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
+    cure = r"1 input changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
     with pytest.raises(CorpusError, match=cure):
         complete(tmp_path, task, done.folder)
     assert find_done(tmp_path, task, done.folder, without=("big",)) == done
