@@ -5,7 +5,7 @@ import pytest
 from benchmarks.data_prep_scale import num_reading_tasks, opening_hours, scale_rows
 from benchmarks.data_prep_text import Text
 
-TEXT = Text("folder", 100, 20_000, 100_000_000, "somewhere")
+TEXT = Text("folder", 100, 20_000, 100_000_000, "somewhere", "0")
 
 
 def run_of(**phases: float) -> dict[str, Any]:
