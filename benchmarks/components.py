@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from data_prep.dedup.components import Budget, budget_for, connect, decide, move_edges
 from data_prep.dedup.edges import Edges, EdgeWriter, sorted_edges
 from data_prep.dedup.links import EARLIER
-from data_prep.dedup.shingles import mix
 from data_prep.dedup.stars import Star
 from data_prep.documents.source import hash_ranges
+from data_prep.documents.words import mix
 
 _MIB = 1 << 20
 _LINKS = 4

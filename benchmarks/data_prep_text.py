@@ -28,7 +28,8 @@ _FILE_BYTES = 10_000_000
 _SAMPLE_BYTES = 10_000_000
 _WORDS = re.compile(r"((?:\w+\W+){4})")
 _CONTROL = re.compile(r"</?s>|<unk>|<pad>|<\|\w+\|>|\u2581")
-"""Names of the tokenizer's control tokens, which some contenders take for the tokens themselves."""
+"""Names of the tokenizer's control tokens, which some contenders take for the tokens themselves, and the character that
+sentencepiece takes for a space."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Text:
     """Their UTF-8 bytes, without JSON."""
     made_from: str
     """In words."""
+    rules: str
+    """Checksum of the rules that it was made by: this file."""
 
     @property
     def files(self) -> list[str]:
@@ -65,16 +68,17 @@ def prepare(folder: Path, megabytes: float, source: str | None) -> Text:
     """
     facts = folder / "text.json"
     made_from = source or "the standard library and the installed packages"
+    rules = xxhash.xxh3_64_hexdigest(Path(__file__).read_bytes())
     if facts.exists():
-        text = Text(**json.loads(facts.read_text()))
-        if (text.megabytes, text.made_from) == (megabytes, made_from):
-            return text
+        values = json.loads(facts.read_text())
+        if (values["megabytes"], values["made_from"], values.get("rules")) == (megabytes, made_from, rules):
+            return Text(**values)
     if not _files(source):
         raise SystemExit(f"--text {source} holds no {', '.join(SUFFIXES)} file; name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "text").mkdir(parents=True)
     num_documents, num_bytes = _write(folder / "text", megabytes * 1e6, source)
-    text = Text(str(folder), megabytes, num_documents, num_bytes, made_from)
+    text = Text(str(folder), megabytes, num_documents, num_bytes, made_from, rules)
     _train(text)
     facts.write_text(json.dumps(asdict(text)))
     return text

@@ -1,17 +1,18 @@
 """From inputs to shards, phase by phase. What is finished already is not done again."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
+from data_prep.built import Built, BuiltSource
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates, find_near_duplicates
 from data_prep.dedup.phase import deduplicate, source_reads
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import SourceDocuments, hash_ranges
-from data_prep.documents.split import SplitShares, moved_documents
+from data_prep.documents.split import SplitShares, moved_documents, moved_together
 from data_prep.pairs import PairTask
 from data_prep.plan import SourcePlan, read_tasks
 from data_prep.reading.demands import require_documents, require_good_records
+from data_prep.reading.probe import require_text
 from data_prep.shards.task import ShardTask
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
@@ -31,36 +32,6 @@ from pipeline.tokenizer.load import load_tokenizer
 
 _PAIR_BYTES = 4 * 2**20
 """About how much text one task makes pairs from."""
-
-
-@dataclass(frozen=True)
-class BuiltSource:
-    """One source, from its inputs to its shards."""
-
-    plan: SourcePlan
-    """Its inputs."""
-    reads: list[Done]
-    """What its reading tasks left."""
-    kept: Kept
-    """What deduplication left."""
-    documents: SourceDocuments
-    """What goes into shards."""
-    shards: dict[Split, list[Done]]
-    """What its shard tasks left, those of empty ranges too; nothing if the corpus had its shards before."""
-    pairs: list[Done]
-    """What its pair tasks left."""
-
-
-@dataclass(frozen=True)
-class Built:
-    """Everything that goes into a corpus."""
-
-    sources: list[BuiltSource]
-    """In the order of the config."""
-    tokenizer: Done
-    """The tokenizer's task."""
-    near: NearDuplicates
-    """Near-duplicates."""
 
 
 class Builder:
@@ -90,12 +61,19 @@ class Builder:
         """Read, deduplicate, make the tokenizer, write the shards that are wanted.
 
         Raises:
-            CorpusError: A source has too many bad records or yields no document, or there is no room on the disk.
+            CorpusError: A source has no text, too many bad records or no document left, or the disk is full.
             TokenizerError: The tokenizer cannot be loaded or trained.
         """
-        reads = [self._runner.run(read_tasks(self._config, plan), without=(DOCUMENTS_NAME,)) for plan in plans]
+        tasks = [read_tasks(self._config, plan) for plan in plans]
+        for plan, group in zip(plans, tasks, strict=True):
+            if self._runner.has_unfinished(group, (DOCUMENTS_NAME,)):
+                require_text(plan.source, plan.files)
+        reads = [
+            self._runner.run(group, without=(DOCUMENTS_NAME,), source=plan.source.name)
+            for plan, group in zip(plans, tasks, strict=True)
+        ]
         for plan, done in zip(plans, reads, strict=True):
-            require_good_records(plan.source, done)
+            require_good_records(plan.source, done, self._runner.work)
         near, kept, documents = self._deduplicate(plans, reads)
         tokenizer = self._tokenizer(plans, documents)
         shards = self._shards(plans, documents, tokenizer)
@@ -114,15 +92,19 @@ class Builder:
             near = find_near_duplicates(sources, self._runner)
         found = deduplicate(sources, num_documents, config.dedup.exact, near, self._runner)
         shares = SplitShares(config.validation_share, config.test_share)
+        together = moved_together(shares, [left.extremes for left, _ in found.values()])
         kept, documents = [], []
         for plan, done, source in zip(plans, reads, sources, strict=True):
             left, gone = found[source.name]
             require_documents(plan.source.name, done, left)
-            moved = tuple(moved_documents(shares, left.extremes).items())
+            # without duplicates a text is in one source alone, whose shards are not to depend on the others
+            moved = tuple((moved_documents(shares, left.extremes) if config.dedup.exact else together).items())
             digest = f"{left.exact + left.near} {left.gone_digest:016x}"
             kept.append(left)
             documents.append(
-                SourceDocuments(source.name, source.digest, digest, moved, left.text_bytes, source.folders, gone)
+                SourceDocuments(
+                    source.name, source.documents_digest, digest, moved, left.text_bytes, source.folders, gone
+                )
             )
         return near, kept, documents
 
@@ -137,7 +119,7 @@ class Builder:
         """Before tasks that open documents run: where a source's were deleted, it is read again."""
         if self._runner.has_unfinished(tasks):
             for plan in plans:
-                self._runner.run(read_tasks(self._config, plan))
+                self._runner.run(read_tasks(self._config, plan), source=plan.source.name)
 
     def _tokenizer(self, plans: Sequence[SourcePlan], documents: Sequence[SourceDocuments]) -> Done:
         config = self._config.tokenizer
@@ -147,7 +129,7 @@ class Builder:
         assert not isinstance(config, GivenTokenizer)
         total = sum(source.text_bytes for source in documents)
         budget = min(config.sample_bytes, total)
-        samples = tuple(SampledSource(source, budget * source.text_bytes // total) for source in documents)
+        samples = tuple(SampledSource(source, budget * source.text_bytes // (total or 1)) for source in documents)
         task = TrainTokenizerTask(config, samples)
         self._restore(plans, [task])
         return self._runner.run([task])[0]

@@ -1,9 +1,7 @@
 """What there is to read and how it is divided into tasks: never by the number of workers."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -14,6 +12,7 @@ from data_prep.filters import filter_inputs
 from data_prep.filters.base import HeldOutSet
 from data_prep.readers import find_files
 from data_prep.readers.files import InputFile
+from data_prep.reading.inputs import checksum
 from data_prep.reading.task import ReadTask
 from pipeline.config.prep.filters import Filter
 from pipeline.config.prep.readers import Reader
@@ -86,15 +85,6 @@ def filters_of(config: PrepConfig, source: Source) -> tuple[Filter, ...]:
 def _without_paths(reader: Reader) -> Reader:
     """What reading a file needs to know: another path in the config leaves the tasks of the other files as they are."""
     return reader.model_copy(update={"paths": ()}) if "paths" in type(reader).model_fields else reader
-
-
-def checksum(paths: Sequence[str]) -> str:
-    """Over the contents of some files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with Path(path).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:

@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from data_prep.tasks.task import Task
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.manifest import Manifest
 from pipeline.errors import CorpusError
+from pipeline.runtime.columns import counted
 
 Hashes = Mapping[str, str | None]
 """Origin of a file -> its content hash."""
@@ -77,10 +78,11 @@ def forget_changed(
         if (origins := _changed(task, now, runner))
     ]
     names = [origin for _, origins in changed for origin in origins]
-    names = names or [f"one of source {name}" for name in _changed_sources(plans, found, manifest)]
+    by_source = {plan.source.name: hashes for plan, hashes in zip(plans, found, strict=True)}
+    names = names or [f"one of source {name}" for name in changed_sources(by_source, manifest)]
     if names and manifest and not replace:
         raise CorpusError(
-            f"{len(names)} inputs have other bytes than the corpus was made from (such as {names[0]});"
+            f"{counted(len(names), 'input')} with other bytes than the corpus was made from (such as {names[0]});"
             " give --replace too to make it anew"
         )
     for task, _ in changed:
@@ -107,12 +109,16 @@ def _changed(task: ReadTask, now: Hashes, runner: Runner) -> list[str]:
     return [origin for origin, content_hash in now.items() if content_hash != done.result.inputs[origin]]
 
 
-def _changed_sources(
-    plans: Sequence[SourcePlan], found: Sequence[Sequence[Hashes]], manifest: Manifest | None
-) -> Iterator[str]:
-    """Sources whose inputs are not those that the finished corpus was made from."""
+def changed_sources(found: Mapping[str, Sequence[Hashes]], manifest: Manifest | None) -> list[str]:
+    """Sources whose inputs are not those that a corpus was made from.
+
+    Args:
+        found: Source -> what its inputs hold now, in their order.
+        manifest: The corpus's; it need not have all of the sources.
+    """
     made = manifest.statistics["sources"] if manifest else {}
-    for plan, hashes in zip(plans, found, strict=True):
-        name = plan.source.name
-        if name in made and made[name]["inputs_sha256"] != contents_sha256(hashes):
-            yield name
+    return [
+        name
+        for name, hashes in found.items()
+        if name in made and made[name]["inputs_sha256"] != contents_sha256(hashes)
+    ]

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from data_prep.build import Builder, Built
+from data_prep.build import Builder
+from data_prep.built import Built
 from data_prep.corpus.existing import find_existing
 from data_prep.corpus.generations import generations, kept_apart
 from data_prep.corpus.output import link_outputs
 from data_prep.executors import make_executor
 from data_prep.plan import SourcePlan, plan_sources
 from data_prep.shards.task import ShardTask
-from data_prep.stage import work_folder
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
 from data_prep.tokenizer.tasks import TrainTokenizerTask
+from data_prep.work import work_folder
 from pipeline.config.prep.recipe import Pairs, PrepConfig
 from pipeline.config.stages import load_stage
 from pipeline.corpus.corpus import Corpus
@@ -24,6 +25,7 @@ from pipeline.corpus.index import index_path
 from pipeline.corpus.manifest import Split
 from pipeline.corpus.verification import ShardFile, shard_fault, shard_files
 from pipeline.errors import CorpusError
+from pipeline.runtime.threads import in_threads
 from pipeline.tokenizer.load import tokenizer_fault
 
 _CURE = (
@@ -42,14 +44,16 @@ def repair_corpus(folder: str, config_path: str) -> None:
     config = load_stage(config_path, [f"output={folder}"], allowed=("prep",))
     assert isinstance(config, PrepConfig)
     corpus = Corpus(Path(folder).absolute())
-    bad = [file for file in shard_files(corpus) if shard_fault(file.path, file.entry)]
+    console, files = Console(stderr=True), shard_files(corpus)
+    faults = in_threads(lambda file: shard_fault(file.path, file.entry), files, "verifying", console)
+    bad = [file for file, fault in zip(files, faults, strict=True) if fault]
     is_spoilt = tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint) is not None
     if not bad and not is_spoilt:
         return
     plans = plan_sources(config)
     find_existing(corpus.folder, config, plans, replace=False)
     with work_folder(config) as work, make_executor(config) as executor:
-        repair = _Repair(config, corpus, Runner(work, executor, Console(stderr=True)))
+        repair = _Repair(config, corpus, Runner(work, executor, console))
         repair.forget(bad, is_spoilt)
         repair.run(plans, bad, is_spoilt)
 

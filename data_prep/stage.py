@@ -1,33 +1,32 @@
 """The stage: look at what is there, build what is missing, commit the corpus."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from data_prep.build import Builder, Built
-from data_prep.corpus.existing import PREP_NAME, find_existing, inputs_sha256
+from data_prep.build import Builder
+from data_prep.built import Built
+from data_prep.corpus.existing import find_existing, inputs_sha256
 from data_prep.corpus.generations import kept_apart
-from data_prep.corpus.manifest import STATISTICS_NAME, make_manifest, make_statistics
+from data_prep.corpus.manifest import make_manifest, make_statistics
 from data_prep.corpus.output import CorpusFolder
-from data_prep.documents.runs import DOCUMENTS_NAME
+from data_prep.corpus.places import output_path, work_path
 from data_prep.executors import make_executor
 from data_prep.filters import check_cleaning, check_filters
 from data_prep.plan import SourcePlan, plan_sources
-from data_prep.rehash import forget_changed
-from data_prep.report import write_corpus_report
+from data_prep.rehash import changed_sources, forget_changed
 from data_prep.report.table import print_speed, print_table, timing
+from data_prep.tasks.corpora import begin_record, write_record
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import clear_partial, forget, remove_tasks
 from data_prep.tokenizer.tasks import TOKENIZER_FOLDER
+from data_prep.work import settle, settle_after_kill, work_folder
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.manifest import Manifest, Split
-from pipeline.errors import ConfigError, CorpusError
-from pipeline.runtime.lock import RunLock
+from pipeline.corpus.manifest import PREP_NAME, STATISTICS_NAME, Manifest, Split
+from pipeline.errors import CorpusError
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
 
@@ -46,31 +45,47 @@ def prep(config: PrepConfig, console: Console | None = None, replace: bool = Fal
         TokenizerError: The tokenizer cannot be loaded or trained.
     """
     console = console or Console(stderr=True)
-    output = Path(config.output).absolute()
+    output = output_path(config)
     _check_early(config)
     plans = plan_sources(config)
     existing = find_existing(output, config, plans, replace)
     if existing and existing.complete and not rehash:
+        settle_after_kill(config, output)
         console.print(f"{config.output} is already prepared by this config", highlight=False)
+        _warn_of_dropped(config, existing.manifest, console)
         return output
     with work_folder(config) as work, make_executor(config) as executor:
         runner = Runner(work, executor, console)
         made = existing.manifest if existing else None
         apart = _kept_apart(config, plans, Corpus(output), runner) if made else plans
         if rehash and forget_changed(config, apart, runner, console, made, replace):
-            existing = None
+            made, apart, existing = None, plans, None
         if existing and existing.complete:
+            settle(config, output, work)
             console.print("no input has changed", highlight=False)
-            return output
-        before = existing.manifest if existing else None
-        built = _builder(config, runner, output, before).build(apart if before else plans)
-        figures = timing(runner, (done for one in built.sources for done in one.reads))
-        manifest, pairs = _commit(config, output, work, built, before, figures)
-        _keep(config, work, built)
-    write_corpus_report(output)
+        else:
+            _make(config, output, apart, made, runner, console)
+    return output
+
+
+def _make(
+    config: PrepConfig,
+    output: Path,
+    plans: Sequence[SourcePlan],
+    before: Manifest | None,
+    runner: Runner,
+    console: Console,
+) -> None:
+    """Build a corpus, or what is to be appended to one, and tell what it has become."""
+    made_by = begin_record(runner.work, output)
+    built = _builder(config, runner, output, before).build(plans)
+    _require_same_inputs(built, before)
+    figures = timing(runner, (done for one in built.sources for done in one.reads))
+    write_record(runner.work, output, runner.folders | (made_by if before else frozenset()))
+    manifest, pairs = _commit(config, output, runner.work, built, before, figures)
+    settle(config, output, runner.work)
     print_table(console, manifest, pairs)
     print_speed(console, figures)
-    return output
 
 
 def _kept_apart(
@@ -93,31 +108,24 @@ def _builder(config: PrepConfig, runner: Runner, output: Path, before: Manifest 
     return Builder(config, runner, before.statistics["sources"], str(output / TOKENIZER_FOLDER))
 
 
+def _require_same_inputs(built: Built, before: Manifest | None) -> None:
+    """Where nothing of them was stored, sources that the corpus has were read again, to find what is appended twice."""
+    found = {one.plan.source.name: [done.result.inputs for done in one.reads] for one in built.sources}
+    if changed := changed_sources(found, before):
+        raise CorpusError(
+            f"inputs of {', '.join(changed)} have other bytes than the corpus was made from, though their names, sizes"
+            " and times are the same; give --rehash and --replace to make it anew"
+        )
+
+
 def _check_early(config: PrepConfig) -> None:
     """A wrong path is better told now than after hours of reading."""
+    work_path(config)
     if isinstance(config.tokenizer, GivenTokenizer):
         load_tokenizer(config.tokenizer.path)
     check_cleaning(config.cleaning)
     for filters in (config.filters, *(source.filters or () for source in config.sources)):
         check_filters(filters)
-
-
-@contextmanager
-def work_folder(config: PrepConfig) -> Iterator[Path]:
-    """The folder of finished tasks, for this job alone."""
-    work = Path(config.work or f"{config.output}.work").absolute()
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"work ({work}) cannot be made: {error.strerror}; choose another folder") from error
-    with RunLock(work) as lock:
-        clear_partial(work)
-        yield work
-        if config.keep_work == "nothing":
-            remove_tasks(work)
-            lock.path.unlink()
-    if not any(work.iterdir()):
-        work.rmdir()
 
 
 def _commit(
@@ -137,7 +145,12 @@ def _commit(
         ) from error
 
 
-def _keep(config: PrepConfig, work: Path, built: Built) -> None:
-    """Delete the texts between the phases, unless they are asked for."""
-    if config.keep_work == "hashes":
-        forget(work, [done for one in built.sources for done in one.reads], (DOCUMENTS_NAME,))
+def _warn_of_dropped(config: PrepConfig, manifest: Manifest, console: Console) -> None:
+    """What filters drop is written while it is dropped, not afterwards."""
+    lost = any(":" in reason for one in manifest.statistics["sources"].values() for reason in one["dropped"])
+    if config.write_dropped and lost and not any(name.startswith("dropped/") for name in manifest.files):
+        console.print(
+            "write_dropped has come too late: dropped documents are written while inputs are read; move the corpus away"
+            " and give the same command, which reads them again",
+            highlight=False,
+        )

@@ -8,16 +8,13 @@ from pathlib import Path
 
 from data_prep.corpus.generations import generations
 from data_prep.filters import filter_inputs
-from data_prep.plan import SourcePlan, checksum, filters_of
+from data_prep.plan import SourcePlan, filters_of
+from data_prep.reading.inputs import checksum
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.config.prep.tokenizer import GivenTokenizer
-from pipeline.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
+from pipeline.corpus.manifest import MANIFEST_NAME, PREP_NAME, Manifest, read_manifest
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.tokenizer.load import load_tokenizer
-
-PREP_NAME = "prep.json"
-"""Figures of the run that made a corpus, and what its inputs were: names, sizes and times, which say nothing of its
-content and so are no part of the manifest."""
 
 
 @dataclass(frozen=True)

@@ -54,4 +54,11 @@ def _held_out_set(config: HeldOut, sources: Sequence[str], corpus: Corpus, runne
     shards = runner.run(tasks)
     checksums = tuple(output.xxh3 for done in shards for output in done.outputs)
     whole = runner.run([HeldOutTask(config.ngram, checksums, tuple(done.folder for done in shards))])[0]
+    held_out = sum(done.result for done in shards)
+    if whole.result < held_out:
+        runner.tell(
+            f"what is appended is compared with {whole.result:,} of the {held_out:,} documents that"
+            f" {', '.join(sources)} hold out ({whole.result / held_out:.2%}): quotations of the others are not found;"
+            " a smaller validation_share or test_share holds out less"
+        )
     return HeldOutSet(whole.outputs[0].xxh3, config.ngram, config.max_share, f"{whole.folder}/{NGRAMS_NAME}")

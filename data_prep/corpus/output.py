@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import Built, BuiltSource
+from data_prep.built import Built, BuiltSource
+from data_prep.corpus.losses import link, write_losses
+from data_prep.corpus.places import beside
+from data_prep.corpus.tidy import tidy
 from data_prep.pairs import write_pairs
-from data_prep.reading.losses import DROPPED_NAME, REJECTS_NAME
 from data_prep.tasks.store import Done
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split, read_manifest, write_manifest
+from pipeline.corpus.manifest import PREP_NAME, FileEntry, Manifest, Split, read_manifest, write_manifest
+from pipeline.corpus.verification import NEXT_NAME, file_entry
 from pipeline.errors import ConfigError
-from pipeline.runtime.files import atomic_file, sync_folder, write_json
+from pipeline.runtime.files import sync_folder, write_json
 
 
 class CorpusFolder:
@@ -28,7 +31,7 @@ class CorpusFolder:
         Raises:
             ConfigError: The folder cannot be made.
         """
-        partial = self._output.with_name(f"{self._output.name}.partial")
+        partial = beside(self._output, "partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
@@ -36,8 +39,8 @@ class CorpusFolder:
             raise ConfigError(
                 f"output ({self._output}) cannot be made: {error.strerror}; choose another folder"
             ) from error
-        pairs = self._fill(partial, built, manifest, figures, seed)
-        before = self._output.with_name(f"{self._output.name}.replaced")
+        pairs = self._fill(partial, partial, {}, built, manifest, figures, seed)
+        before = beside(self._output, "replaced")
         shutil.rmtree(before, ignore_errors=True)
         if self._output.exists():
             os.rename(self._output, before)
@@ -47,58 +50,44 @@ class CorpusFolder:
         return pairs
 
     def append(self, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int) -> dict[Split, int]:
-        """Add what is new to a corpus; files that are there are not touched, and the manifest changes last."""
-        made = read_manifest(self._output).statistics["sources"]
-        for source in built.sources:
-            if source.plan.source.name not in made:
-                self._clear(source.plan.source.name)
-        for path in self._output.rglob(".*.partial"):
-            path.unlink()
-        return self._fill(self._output, built, manifest, figures, seed)
+        """Add what is new to a corpus; what is there of its sources is not touched.
 
-    def _clear(self, source: str) -> None:
-        """Delete what a killed start left of a source, perhaps with another config."""
-        for split in SPLIT_FOLDERS.values():
-            for folder in (self._output / split, self._output / "index" / split):
-                shutil.rmtree(folder / source, ignore_errors=True)
-        (self._output / "rejects" / f"{source}.jsonl").unlink(missing_ok=True)
-        for path in (self._output / "dropped").glob(f"{source}-??????.jsonl.zst"):
-            path.unlink()
-
-    def _fill(
-        self, folder: Path, built: Built, manifest: Manifest, figures: Mapping[str, Any], seed: int
-    ) -> dict[Split, int]:
-        for done in [built.tokenizer, *(done for one in built.sources for done in _shards(one))]:
-            link_outputs(done, self._work, folder)
-        for source in built.sources:
-            self._write_losses(source, folder)
-        found = [done.result for one in built.sources for done in one.pairs]
-        pairs = write_pairs(folder / "pairs", found, seed) if found else {}
-        for name, values in figures.items():
-            write_json(folder / name, values)
-        for path, _, _ in os.walk(folder):
-            sync_folder(path)
-        write_manifest(folder, manifest)
+        Figures and pairs, which are of all sources, wait until the manifest is there (`tidy`): a killed append has
+        changed nothing that the old manifest names.
+        """
+        tidy(self._output)
+        waiting, there = self._output / NEXT_NAME, read_manifest(self._output).files
+        waiting.mkdir()
+        pairs = self._fill(self._output, waiting, there, built, manifest, figures, seed)
+        tidy(self._output)
         return pairs
 
-    def _write_losses(self, source: BuiltSource, folder: Path) -> None:
-        """`rejects/<source>.jsonl` of all tasks, and each task's `dropped/<source>-<number>.jsonl.zst`."""
-        names = {output.name for done in source.reads for output in done.outputs}
-        if REJECTS_NAME in names:
-            target = folder / "rejects" / f"{source.plan.source.name}.jsonl"
-            target.parent.mkdir(exist_ok=True)
-            with atomic_file(target) as file:
-                for done in source.reads:
-                    path = self._work / done.folder / REJECTS_NAME
-                    if path.exists():
-                        file.write(path.read_bytes())
-        for number, done in enumerate(source.reads):
-            path = self._work / done.folder / DROPPED_NAME
-            if path.exists():
-                target = folder / "dropped" / f"{source.plan.source.name}-{number:06d}.jsonl.zst"
-                target.parent.mkdir(exist_ok=True)
-                target.unlink(missing_ok=True)
-                link(path, target)
+    def _fill(
+        self,
+        folder: Path,
+        shared: Path,
+        there: Mapping[str, FileEntry],
+        built: Built,
+        manifest: Manifest,
+        figures: Mapping[str, Any],
+        seed: int,
+    ) -> dict[Split, int]:
+        """Write what is not `there` into `folder`, what is of all sources into `shared`; the manifest goes last."""
+        for done in [built.tokenizer, *(done for one in built.sources for done in _shards(one))]:
+            link_outputs(done, self._work, folder)
+        files = dict(there)
+        for source in built.sources:
+            files |= write_losses(source, self._work, folder, there)
+        found = [done.result for one in built.sources for done in one.pairs]
+        pairs = write_pairs(shared / "pairs", found, seed) if found else {}
+        for name, values in figures.items():
+            write_json((folder if name == PREP_NAME else shared) / name, values)  # nothing depends on those of the run
+        names = [*(f"pairs/{split}.jsonl" for split in pairs), *(name for name in figures if name != PREP_NAME)]
+        files |= {name: file_entry(shared / name) for name in names}
+        for path, _, _ in os.walk(folder):
+            sync_folder(path)
+        write_manifest(folder, manifest.model_copy(update={"files": files}))
+        return pairs
 
 
 def link_outputs(done: Done, work: Path, folder: Path) -> None:
@@ -112,12 +101,3 @@ def link_outputs(done: Done, work: Path, folder: Path) -> None:
 
 def _shards(source: BuiltSource) -> list[Done]:
     return [done for group in source.shards.values() for done in group]
-
-
-def link(path: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system cannot."""
-    try:
-        os.link(path, target)
-    except OSError:
-        with open(path, "rb") as source, atomic_file(target) as file:
-            shutil.copyfileobj(source, file, 1 << 20)

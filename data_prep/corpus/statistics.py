@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import Built, BuiltSource
+from data_prep.built import Built, BuiltSource
 from data_prep.corpus.existing import source_sha256
 from data_prep.reading.demands import losses
 from data_prep.reading.inputs import contents_sha256
 from data_prep.reading.losses import SAMPLES_NAME, Line, lowest
 from data_prep.shards.statistics import ShardStatistics
 from data_prep.tasks.counts import total
-from pipeline.corpus.manifest import ShardEntry
+from pipeline.corpus.manifest import ShardEntry, Split
 from pipeline.runtime.files import read_json_lines
 
 _MOST_DOMAINS = 100
@@ -37,7 +37,7 @@ def source_statistics(source: BuiltSource) -> dict[str, Any]:
     }
 
 
-def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Any]:
+def corpus_statistics(sources: Mapping[str, Any], shards: Mapping[Split, Sequence[ShardEntry]]) -> dict[str, Any]:
     """The whole corpus's figures, all splits together."""
     every = [shard for group in shards.values() for shard in group]
     tokens, text_bytes = sum(shard.tokens for shard in every), sum(shard.text_bytes for shard in every)
@@ -57,8 +57,8 @@ def dropped_samples(source: BuiltSource, work: Path) -> list[Line]:
     by_reason: defaultdict[str, list[Line]] = defaultdict(list)
     for done in source.reads:
         for line in read_json_lines(work / done.folder / SAMPLES_NAME):
-            by_reason[line["reason"]].append(line)
-    return [line for _, lines in sorted(by_reason.items()) for line in lowest(lines)]
+            by_reason[line["reason"]] = lowest([*by_reason[line["reason"]], line])
+    return [line for _, lines in sorted(by_reason.items()) for line in lines]
 
 
 def content_statistics(built: Built, work: Path) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.documents.runs import write_array
+from data_prep.documents.runs import lost_if_broken, write_array
 
 Edges = NDArray[np.uint64]
 """(edges, 2). Sorted means: by the first node, then by the second."""
 
+_COUNT_NAME = "edges.count"
+"""How many files there are."""
 _PAIR = np.dtype("V16")
 
 
@@ -58,7 +60,7 @@ class EdgeWriter:
     def _write(self) -> None:
         held = sorted_edges(np.concatenate(self._edges))
         self._edges.clear()
-        write_array(self._folder / f"edges-{self._files:06d}.npy", held)
+        write_array(_path(self._folder, self._files), held)
         self.num_edges += len(held)
         self._held, self._files = 0, self._files + 1
 
@@ -66,18 +68,32 @@ class EdgeWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None and self._held:
-            self._write()
+        if kind is None:
+            if self._held:
+                self._write()
+            (self._folder / _COUNT_NAME).write_text(str(self._files), "utf-8")
 
 
 def read_edges(folders: Sequence[Path], first: int, last: int, max_edges: int) -> Iterator[Edges]:
     """The edges whose first node is in [first, last], out of all files, at most so many at a time, each time sorted.
 
-    An edge that is in several files comes several times.
+    An edge that is in several files comes several times. Raises CorpusError if a file that was written is missing or
+    cut.
     """
-    for path in sorted(path for folder in folders for path in folder.glob("edges-*.npy")):
-        edges = np.load(path, mmap_mode="r")
+    for path in (path for folder in folders for path in _files(folder)):
+        with lost_if_broken(path):
+            edges = np.load(path, mmap_mode="r")
         # not numpy's search, which would copy the whole column
         start, end = bisect_left(edges[:, 0], first, key=int), bisect_right(edges[:, 0], last, key=int)
         for place in range(start, end, max_edges):
             yield np.array(edges[place : min(place + max_edges, end)])
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that were written; what lies there now may be less."""
+    with lost_if_broken(folder / _COUNT_NAME) as path:
+        return [_path(folder, number) for number in range(int(path.read_bytes()))]
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"edges-{number:06d}.npy"

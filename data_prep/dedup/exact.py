@@ -31,16 +31,20 @@ class SourceReads:
     name: str
     """The source."""
     digest: str
-    """Checksum over the files."""
+    """Checksum over the rows."""
     folders: tuple[str, ...] = field(compare=False)
     """The tasks' folders, relative to the work folder."""
     band_bytes: int = field(default=0, compare=False)
     """Size of the rows with band hashes."""
+    node_bytes: int = field(default=0, compare=False)
+    """Size of the rows with the documents' nodes."""
+    documents_digest: str = field(default="", compare=False)
+    """Checksum over the documents with their metadata, which decide nothing here."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of one source in one range of hashes."""
+    """What is left of one source, in one range of hashes or in all."""
 
     text_bytes: int = 0
     """Bytes of text that stay."""

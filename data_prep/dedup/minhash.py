@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.dedup.shingles import Hashes, mix, shingles
+from data_prep.dedup.shingles import shingles
+from data_prep.documents.words import Hashes, mix
 from pipeline.config.prep.recipe import MinHash
 from pipeline.errors import MissingDependencyError
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.dedup.components import budget_for, connect, decide, move_edges
 from data_prep.dedup.edges import EdgeWriter
 from data_prep.dedup.exact import SourceReads
 from data_prep.dedup.links import links
-from data_prep.dedup.ordered import in_order, stretches
+from data_prep.dedup.ordered import stretches
 from data_prep.dedup.stars import Star
-from data_prep.documents.rows import BAND_ROW, BANDS, GONE, GONE_ROW, NODES, sorted_rows
+from data_prep.documents.rows import BAND_ROW, BANDS, GONE, GONE_ROW, NODE_ROW, NODES, sorted_rows
 from data_prep.documents.runs import write_array
 from data_prep.documents.source import hash_ranges
 from data_prep.tasks.counts import total
@@ -24,9 +25,11 @@ from data_prep.tasks.task import Task
 
 _RANGE_ROWS = 1 << 22
 """Band hashes in a range, about."""
+_RANGE_NODES = 1 << 25
+"""Documents in a range of those that are looked at for what goes, at most about; each range opens every run."""
 _LINKS_HELD = 1 << 21
 """Links that are held at a time."""
-_MEMORY_BYTES = 400 * 2**20
+MEMORY_BYTES = 400 * 2**20
 """For the edges that one task holds."""
 
 
@@ -119,11 +122,17 @@ class DecideTask(Task):
         """Write rows of the documents that go; return how many clusters there are of each size."""
         found = decide([work / name for name in self.inputs], self.first, self.last, self.max_edges)
         nodes = stretches((work / name for name in self.source.folders), NODES, 0, self.first, self.last)
-        rows = [np.empty(0, dtype=GONE_ROW)]
-        for piece in in_order(nodes, ("node",)):  # of a range, all documents may be more than memory holds
-            rows.append(piece[np.isin(piece["node"], found.duplicates[:, 0])][["upper", "node"]])
+        goes, rows = np.unique(found.duplicates[:, 0]), [np.empty(0, dtype=GONE_ROW)]
+        for stretch in nodes:  # run by run: of a range, all documents may be more than memory holds
+            piece = stretch.rows()
+            rows.append(piece[_are_among(goes, piece["node"])][["upper", "node"]])
         write_array(folder / f"{GONE}-0.npy", sorted_rows(np.concatenate(rows, dtype=GONE_ROW)))
         return found.clusters
+
+
+def _are_among(sorted_numbers: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which numbers are among the sorted ones. `np.isin` would sort these again for each run."""
+    return np.searchsorted(sorted_numbers, numbers, "left") < np.searchsorted(sorted_numbers, numbers, "right")
 
 
 def find_near_duplicates(sources: Sequence[SourceReads], runner: Runner) -> NearDuplicates:
@@ -148,7 +157,7 @@ def _of_source(source: SourceReads, earlier: tuple[SourceReads, ...], runner: Ru
     num_rows = sum(one.band_bytes for one in (*earlier, source)) // BAND_ROW.itemsize
     ranges = hash_ranges(-(-num_rows // _RANGE_ROWS) or 1)
     linked = runner.run([LinkTask(source, earlier, first, last) for first, last in ranges])
-    budget = budget_for(sum(done.result for done in linked), _MEMORY_BYTES)
+    budget = budget_for(sum(done.result for done in linked), MEMORY_BYTES)
     nodes = hash_ranges(budget.num_ranges)
 
     def step(star: Star, edges: list[Done]) -> tuple[list[Done], bool]:
@@ -158,7 +167,10 @@ def _of_source(source: SourceReads, earlier: tuple[SourceReads, ...], runner: Ru
 
     stars = connect(linked, step)
     digest, folders = _digest(stars), _folders(stars)
-    return runner.run([DecideTask(source, digest, *both, budget.max_edges, folders) for both in nodes])
+    # few links make few ranges, but every document's row is looked at
+    num_documents = source.node_bytes // NODE_ROW.itemsize
+    ranges = hash_ranges(max(budget.num_ranges, -(-num_documents // _RANGE_NODES)))
+    return runner.run([DecideTask(source, digest, *both, budget.max_edges, folders) for both in ranges])
 
 
 def _folders(tasks: Sequence[Done]) -> tuple[str, ...]:

@@ -55,8 +55,7 @@ class Stretch:
         """The rows with a field in [first, last], where the rows agree in all fields before it; or all or none."""
         if field == "source":
             return self if first <= self.source <= last else replace(self, stop=self.start)
-        rows, key = self.rows(), itemgetter(field)  # by hand: numpy's search would copy the whole column
-        start, stop = bisect_left(rows, first, key=key), bisect_right(rows, last, key=key)
+        start, stop = _bounds(self.rows(), field, first, last)
         return replace(self, start=self.start + start, stop=self.start + stop)
 
 
@@ -69,8 +68,15 @@ def stretches(folders: Iterable[Path], name: str, source: int, first: int, last:
     for path in (path for folder in folders for path in row_files(folder, name)):
         with lost_if_broken(path):
             rows = np.load(path, mmap_mode="r")
-        found.append(Stretch(path, source, 0, len(rows)))
-    return within(found, rows.dtype.names[0], first, last) if found else []
+        start, stop = _bounds(rows, rows.dtype.names[0], first, last)
+        if start < stop:
+            found.append(Stretch(path, source, start, stop))
+    return found
+
+
+def _bounds(rows: Rows, field: str, first: int, last: int) -> tuple[int, int]:
+    key = itemgetter(field)  # by hand: numpy's search would copy the whole column
+    return bisect_left(rows, first, key=key), bisect_right(rows, last, key=key)
 
 
 def within(found: Iterable[Stretch], field: str, first: int, last: int) -> list[Stretch]:
@@ -102,8 +108,8 @@ def _sorted(found: Sequence[Stretch], num_rows: int, fields: Sequence[str]) -> R
     rows = np.empty(num_rows, [*found[0].rows().dtype.descr, _SOURCE])
     start = 0
     for stretch in found:
-        part = rows[start : start + len(stretch)]
-        part[list(stretch.rows().dtype.names or ())] = stretch.rows()
+        part, read = rows[start : start + len(stretch)], stretch.rows()
+        part[list(read.dtype.names or ())] = read
         part["source"] = stretch.source
         start += len(stretch)
     return rows[np.lexsort([rows[name] for name in reversed(fields)])] if fields else rows
@@ -122,4 +128,4 @@ def with_firsts(pieces: Iterable[Rows], fields: Sequence[str]) -> Iterator[tuple
 
 
 def _differ(rows: Rows, others: Rows, fields: Sequence[str]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([rows[name] != others[name] for name in fields])
+    return np.asarray(np.any([rows[name] != others[name] for name in fields], axis=0), dtype=np.bool_)

@@ -1,16 +1,17 @@
 """Deduplication over all sources, range by range of the hashes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from data_prep.dedup.exact import DedupTask, Kept, SourceReads, merge_kept
 from data_prep.dedup.near import NearDuplicates
-from data_prep.documents.rows import BANDS, GONE, HASHES
+from data_prep.documents.rows import BANDS, GONE, HASHES, NODES
 from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import GoneFolder, hash_ranges
 from data_prep.tasks.runner import Runner
-from data_prep.tasks.store import Done
+from data_prep.tasks.store import Done, Output
 
 _RANGE_DOCUMENTS = 1 << 21
 """Documents in a range, about; their rows are held in memory."""
@@ -18,13 +19,22 @@ _RANGE_DOCUMENTS = 1 << 21
 
 def source_reads(name: str, reads: Sequence[Done]) -> SourceReads:
     """What the reading tasks of a source left."""
-    digest, band_bytes = hashlib.sha256(), 0
-    for done in reads:
-        for output in done.outputs:
-            if output.name.startswith((DOCUMENTS_NAME, HASHES, BANDS)):
-                digest.update(output.xxh3.encode())
-            band_bytes += output.bytes if output.name.startswith(BANDS) else 0
-    return SourceReads(name, digest.hexdigest(), tuple(done.folder for done in reads), band_bytes)
+    outputs = [output for done in reads for output in done.outputs]
+    sizes = Counter[str]()
+    for output in outputs:
+        sizes[output.name.partition("-")[0]] += output.bytes
+    folders = tuple(done.folder for done in reads)
+    rows, documents = _digest(outputs, HASHES, BANDS), _digest(outputs, DOCUMENTS_NAME)
+    return SourceReads(name, rows, folders, sizes[BANDS], sizes[NODES], documents)
+
+
+def _digest(outputs: Iterable[Output], *names: str) -> str:
+    """Checksum over the files whose names begin with one of `names`."""
+    digest = hashlib.sha256()
+    for output in outputs:
+        if output.name.startswith(names):
+            digest.update(f"{output.name} {output.xxh3}\n".encode())
+    return digest.hexdigest()
 
 
 def deduplicate(

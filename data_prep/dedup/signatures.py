@@ -8,6 +8,8 @@ from data_prep.documents.rows import RowWriter
 from pipeline.config.prep.recipe import MinHash
 
 _BATCH_CHARACTERS = 1 << 19
+_BATCH_HASHES = 1 << 21
+"""Of all signatures together; they take about 40 bytes each for a moment."""
 
 
 class BandCollector:
@@ -26,7 +28,8 @@ class BandCollector:
             self._nodes.append(node)
             self._texts.append(text)
             self._characters += len(text)
-            if self._characters > _BATCH_CHARACTERS:
+            num_hashes = len(self._texts) * self._config.bands * self._config.rows
+            if self._characters > _BATCH_CHARACTERS or num_hashes > _BATCH_HASHES:
                 self._flush()
 
     def _flush(self) -> None:

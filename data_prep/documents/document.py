@@ -18,7 +18,7 @@ class Document:
     source: str
     """Name of the source in the config."""
     origin: str
-    """File it was read from, relative to the folder that all the source's files are in."""
+    """File it was read from, by its name below the entry of `paths` that it was found in."""
     position: int
     """Its number in that file."""
     text: str
@@ -49,6 +49,10 @@ class BrokenRecord:
     """Its number in that file."""
     detail: str = ""
     """What exactly is wrong, for the person who looks at the rejects."""
+    records: int = 1
+    """How many records are lost with it, as far as that can be known."""
+    lost_bytes: int = 0
+    """Where it cannot: about how many bytes of content are lost."""
 
 
 def content_hash(text: str, seed: int) -> int:
@@ -57,7 +61,7 @@ def content_hash(text: str, seed: int) -> int:
 
 
 def upper_half(hash_: int) -> int:
-    """The 64 bits that decide a document's bucket."""
+    """The 64 bits that decide a document's place, and so which shard it is in."""
     return hash_ >> HALF_BITS
 
 

@@ -92,9 +92,10 @@ class DocumentWriter:
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an npy file through Python's own file object: `np.save` hides the reason when the disk is full."""
+    array = np.ascontiguousarray(array)  # its header says in which order it is
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).tobytes())
+        file.write(array.tobytes())
 
 
 @contextmanager
@@ -117,11 +118,6 @@ class DocumentRuns:
     """The task's folder."""
 
     @cached_property
-    def _index(self) -> NDArray[Any]:
-        with lost_if_broken(self.folder / INDEX_NAME) as path:
-            return np.asarray(np.load(path, mmap_mode="r"))
-
-    @cached_property
     def _widest(self) -> list[int]:
         with lost_if_broken(self.folder / FACTS_NAME) as path:
             return list(json.loads(path.read_bytes())["widest"])
@@ -129,10 +125,13 @@ class DocumentRuns:
     def frames(self, split: int, first: int, last: int) -> NDArray[Any]:
         """The index's rows of a split's frames that overlap [first, last]; little of the index is read."""
         if split >= len(self._widest):
-            return self._index[:0]
-        start = bisect_left(self._index, (split, max(0, first - self._widest[split])), key=_place)
-        stop = bisect_right(self._index, (split, last), key=_place)
-        frames = np.array(self._index[start:stop])
+            return np.empty(0, dtype=_INDEX)
+        # mapped anew each time: whoever holds the runs of thousands of tasks would have as many files open
+        with lost_if_broken(self.folder / INDEX_NAME) as path:
+            index = np.load(path, mmap_mode="r")
+        start = bisect_left(index, (split, max(0, first - self._widest[split])), key=_place)
+        stop = bisect_right(index, (split, last), key=_place)
+        frames = np.array(index[start:stop])
         return frames[frames["last"] >= first]
 
     def documents(self, split: int, first: int, last: int) -> Iterator[StoredDocument]:

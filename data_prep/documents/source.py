@@ -16,7 +16,7 @@ from data_prep.documents.frames import StoredDocument
 from data_prep.documents.rows import GONE, read_rows
 from data_prep.documents.runs import DocumentRuns, DocumentWriter
 from data_prep.documents.split import SPLITS
-from data_prep.tasks.store import own_suffix
+from data_prep.tasks.partial import own_suffix
 from pipeline.corpus.manifest import Split
 
 HASHES_END = 1 << HALF_BITS
@@ -108,7 +108,7 @@ class SourceDocuments:
         self, work: Path, runs: list[DocumentRuns], split: int, first: int, last: int
     ) -> Iterator[StoredDocument]:
         overlapping = (work / one.folder for one in self.gone if one.first <= last and first <= one.last)
-        gone = memoryview(np.sort(read_rows(overlapping, GONE, first, last)["node"]))
+        gone = np.sort(read_rows(overlapping, GONE, first, last)["node"]).data
         for run in runs:
             for document in self._in_split(run, split, first, last):
                 if not gone or not _is_among(gone, upper_half(document.id(self.name))):

@@ -1,5 +1,6 @@
 """The split into train, validation and test, by the lower half of the seeded hash of each document's text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_prep.documents.document import HALF_BITS, lower_half
@@ -50,3 +51,13 @@ def moved_documents(shares: SplitShares, extremes: Extremes) -> dict[int, int]:
     if not train and extremes.highest is not None:
         return {extremes.highest: 0}
     return {}
+
+
+def moved_together(shares: SplitShares, extremes: Sequence[Extremes]) -> dict[int, int]:
+    """What moves in any of some sources, which may hold the same texts: one text is never in two splits.
+
+    Where that could leave a source nothing to train on, its lowest stays, even if there is nothing held out then.
+    """
+    moved = {hash_: split for one in extremes for hash_, split in moved_documents(shares, one).items()}
+    last = {one.lowest for one in extremes if one.documents[0] <= len(moved)}
+    return {hash_: split for hash_, split in moved.items() if hash_ not in last}

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from threading import Thread
 from types import TracebackType
 
@@ -63,6 +63,7 @@ class LocalProcesses:
 
 def _start_quietly() -> None:
     """Start the process that workers are forks of. Ctrl-C, which reaches it too, is the job's affair."""
+    resource_tracker.ensure_running()  # which would let the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         forkserver.ensure_running()
@@ -71,7 +72,8 @@ def _start_quietly() -> None:
 
 
 def _begin() -> None:
-    """Workers end with the job, however that ends."""
+    """Workers end with the job, however that ends; Ctrl-C reaches them too, and is the job's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_job, daemon=True).start()
 
 

@@ -70,8 +70,14 @@ class SlurmArrays:
 
 
 def cancel_left_over(work: Path) -> None:
-    """End the jobs that a killed driver left, known by their folders, so that no two workers run one task."""
+    """End the jobs that a killed driver left, known by their folders, so that no two workers run one task.
+
+    Their folders go too: the tasks in them may hold addresses with a signature.
+    """
     folders = sorted(work.glob("jobs/*"))
+    if folders and shutil.which("scancel") is None:
+        _log.warning("%s has jobs of SLURM that may go on; cancel them where scancel is and delete it", work / "jobs")
+        return
     slurm_queue.cancel([_job_name(folder) for folder in folders], wait=True)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

@@ -58,9 +58,13 @@ def build_filters(cleaning_config: Cleaning, filters: Sequence[FilterConfig]) ->
         CorpusError: A file is damaged.
         MissingDependencyError: An optional package is needed.
     """
-    names = _distinct([config.type for config in filters])
-    built = [_BUILD[config.type](config) for config in filters]
-    return [("cleaning", cleaning.build(cleaning_config)), *zip(names, built, strict=True)]
+    built = [cleaning.build(cleaning_config), *(_BUILD[config.type](config) for config in filters)]
+    return list(zip(step_names(filters), built, strict=True))
+
+
+def step_names(filters: Sequence[FilterConfig]) -> list[str]:
+    """Names of the steps in the order in which they run: reasons begin with them."""
+    return ["cleaning", *_distinct([config.type for config in filters])]
 
 
 def build_held_out(held_out: HeldOutSet, work: Path) -> tuple[str, Filter]:

@@ -1,12 +1,12 @@
 """A user's own function as a filter."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, MutableMapping
 
 from data_prep.filters.base import Dropped, Filter
+from data_prep.filters.modules import source_files
 from pipeline.config.prep.filters import CustomFilter
 from pipeline.errors import ConfigError, CorpusError
 
@@ -14,7 +14,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def build(config: CustomFilter) -> Filter:
-    """Calls `function(text, metadata, **options)`; None drops the document.
+    """Calls `function(text, metadata, **options)`; None drops the document, and so does an empty text.
 
     Raises:
         ConfigError: The module or function does not exist.
@@ -25,13 +25,15 @@ def build(config: CustomFilter) -> Filter:
     def call(text: str, metadata: MutableMapping[str, str]) -> str | Dropped:
         try:
             result = function(text, metadata, **config.options)
-        except Exception as error:  # whatever a user's code raises; it goes on as a sentence that names the place
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's code raises, sys.exit() too: a sentence names the place
             raise CorpusError(_sentence(config, text, f"raised {type(error).__name__}: {error}")) from error
         if result is None:
             return Dropped(config.function.partition(":")[2])
         if problem := _problem(result, metadata):
             raise CorpusError(_sentence(config, text, problem))
-        return result
+        return result if result.strip() else Dropped("empty")
 
     return call
 
@@ -77,13 +79,9 @@ def _find_function(name: str) -> Callable[..., str | None]:
 
 
 def inputs(config: CustomFilter) -> list[str]:
-    """The file of a function's module, which tells whether the function changed; what it imports is not looked at."""
+    """The files of a function's module and of what that imports from beside it: they tell whether it changed."""
     _see_working_folder()
-    try:
-        spec = importlib.util.find_spec(config.function.partition(":")[0])
-    except ImportError:
-        return []
-    return [spec.origin] if spec and spec.has_location and spec.origin else []
+    return source_files(config.function.partition(":")[0])
 
 
 def _see_working_folder() -> None:

@@ -28,7 +28,7 @@ def build(config: LanguageFilter) -> Filter:
 
     def judge(text: str, metadata: MutableMapping[str, str]) -> str | Dropped:
         metadata["language"] = code = detect(text)
-        return text if code in keep else Dropped(f"language:{code}")
+        return text if code in keep else Dropped(code)
 
     return judge
 

@@ -1,34 +1,20 @@
 """Hashes of n-grams of words, and which of a text's are in a set.
 
-Everything is done on arrays, because texts have a million of words per 5 MB: a text's words are found in its bytes and
-hashed eight bytes at a time, n-grams are hashed by Horner's rule over the words' hashes, and a table of bits answers
-for nearly all of them before the sorted hashes are searched. Hashes have 64 bits: among 10^8 stored ones a text of
-10^5 words meets a false one with a chance of 5 in 10^7.
+Everything is done on arrays, because texts have a million of words per 5 MB: n-grams are hashed by Horner's rule over
+the words' hashes, and a table of bits answers for nearly all of them before the sorted hashes are searched. Hashes have
+64 bits: among 10^8 stored ones a text of 10^5 words meets a false one with a chance of 5 in 10^7.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
-Hashes = NDArray[np.uint64]
+from data_prep.documents.words import Hashes, find_words, mix, pieces
 
-_SPACE = ord(" ")
-_TO_SPACES = bytes(code if code > 127 or chr(code).isalnum() else _SPACE for code in range(256))
-_WIDE_GAP = regex.compile(r"[^\w\x00-\x7f]+")
-_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Chinese characters and Japanese kana: they are written without spaces."""
-_CHUNK_BYTES = 8
-_HASHED_BYTES = 64
-"""Of a longer word, its first bytes and its length are hashed."""
-_MASKS = np.array([(1 << 8 * count) - 1 for count in range(_CHUNK_BYTES + 1)], np.uint64)
-_LENGTH_FACTOR, _MIX_1, _MIX_2, _ROLL = np.array(
-    [0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], np.uint64
-)
+_ROLL = np.uint64(0xD6E8FEB86659FD93)
 _MIN_TABLE_BITS, _MAX_TABLE_BITS = 16, 29
 _SPARSENESS_BITS = 4
 """The table has at least 2^4 bits for each hash, as long as it is smaller than 2^29 bits (64 MiB)."""
@@ -90,49 +76,16 @@ class NgramSet:
 
 
 def hash_words(text: str) -> Hashes:
-    """A hash of each word, in their order.
-
-    Words are what is between punctuation, symbols and white space, in lower case and NFKC; each Chinese character or
-    Japanese kana is one.
-    """
-    plain = _plain_bytes(text)
-    codes = np.frombuffer(plain, np.uint8)
-    is_space = codes == _SPACE
-    edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
-    chunks = np.ndarray((len(plain) - _CHUNK_BYTES + 1,), "<u8", plain, strides=(1,))
-    hashes = _mix(
-        (chunks[starts] & _MASKS[np.minimum(lengths, _CHUNK_BYTES)]) ^ lengths.astype(np.uint64) * _LENGTH_FACTOR
-    )
-    for offset in range(_CHUNK_BYTES, _HASHED_BYTES, _CHUNK_BYTES):
-        longer = np.flatnonzero(lengths > offset)
-        if not longer.size:
-            break
-        chunk = chunks[starts[longer] + offset] & _MASKS[np.minimum(lengths[longer] - offset, _CHUNK_BYTES)]
-        hashes[longer] = _mix(hashes[longer] * _ROLL ^ chunk)
-    return hashes
+    """A hash of each word, in their order; of words that NFKC makes equal, too."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return mix(np.concatenate([np.empty(0, np.uint64), *(find_words(piece).hashes for piece in pieces(text))]))
 
 
 def _places(hashes: Hashes, shift: np.uint64) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """The byte of the table that each hash is in, and its bit there."""
     bits = (hashes >> shift).view(np.int64)
     return bits >> 3, np.uint8(1) << (bits & 7).astype(np.uint8)
-
-
-def _plain_bytes(text: str) -> bytes:
-    """UTF-8 with spaces between words, before the first and behind the last one."""
-    if not text.isascii():
-        text = _WIDE_GAP.sub(" ", unicodedata.normalize("NFKC", text))
-        text = _IDEOGRAPH.sub(r" \g<0> ", text)
-    plain = text.lower().encode("utf-8", "replace").translate(_TO_SPACES)
-    return b"".join((b" ", plain, b" " * _CHUNK_BYTES))
-
-
-def _mix(values: Hashes) -> Hashes:
-    """Each bit of the result depends on each bit of the value (splitmix64: Steele et al. 2014, without the counter)."""
-    values = (values ^ values >> np.uint64(30)) * _MIX_1
-    values = (values ^ values >> np.uint64(27)) * _MIX_2
-    return values ^ values >> np.uint64(31)
 
 
 def _roll(words: Hashes, max_length: int) -> Iterator[tuple[int, Hashes]]:

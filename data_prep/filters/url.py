@@ -35,10 +35,10 @@ def build(config: UrlFilter) -> Filter:
         if not url:
             return text
         if domains.holds_any(parent_domains(host_of(url))):
-            return Dropped("url:domain")
+            return Dropped("domain")
         if addresses.holds_any([plain_address(url)]):
-            return Dropped("url:address")
-        return text if words.isdisjoint(_WORD_GAP.split(url.lower())) else Dropped("url:word")
+            return Dropped("address")
+        return text if words.isdisjoint(_WORD_GAP.split(url.lower())) else Dropped("word")
 
     return judge
 

@@ -6,12 +6,12 @@ silence. After a bad record reading goes on at the next line that begins one.
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.scanner import Scanner
 
-_LINE_BYTES = 64 << 10
 HTTP_HEAD_BYTES = 64 << 10
 """What a block may hold beside the page."""
 _WARC_LINE = rb"WARC/\d\.\d+\r?$"
@@ -55,22 +55,35 @@ class _Head:
 
 def read_records(stream: io.BufferedReader, max_page_bytes: int) -> Iterator[Record | Flaw]:
     """An archive's records in order. Of a block no more than a page of `max_page_bytes` and its HTTP head is held."""
-    records = _Records(_Scanner(stream), max_page_bytes + HTTP_HEAD_BYTES)
+    records = _Records(Scanner(stream), max_page_bytes + HTTP_HEAD_BYTES)
+    told: Flaw | None = None
     while True:
-        try:
-            record = records.next()
-            if record is None:
-                return
+        record, flaw = _next(records)
+        if told:
+            told.lost_bytes += records.passed
+            yield told
+        told = flaw
+        if record:
             yield record
-        except Flaw as flaw:
-            yield flaw
+        elif not flaw:
+            return
+
+
+def _next(records: "_Records") -> tuple[Record | None, Flaw | None]:
+    """The next record or flaw; neither at the end. How much lies behind a flaw is known once the next one is found."""
+    try:
+        return records.next(), None
+    except Flaw as flaw:
+        return None, flaw
 
 
 class _Records:
-    def __init__(self, scanner: "_Scanner", max_bytes: int) -> None:
+    def __init__(self, scanner: "Scanner", max_bytes: int) -> None:
         self._scanner = scanner
         self._max_bytes = max_bytes
         self._lost = False
+        self.passed = 0
+        """Bytes that the last call passed over in looking for a record."""
 
     def next(self) -> Record | None:
         """The next record; None at the end. Raises Flaw and can be called again then."""
@@ -86,13 +99,16 @@ class _Records:
 
     def _head(self, lost: bool) -> _Head | None:
         """The next record's head, which must be what comes next unless we are lost."""
+        self.passed = 0
         while line := self._scanner.line():
             if line.startswith(b"WARC/") and _BEGINNING.match(line):
                 return _warc_head(self._scanner)
             if arc := _ARC.match(line):
                 return _arc_head(arc)
             if not lost and line.strip():
+                self._scanner.unread(line)
                 raise Flaw("bad_record", f"no record begins with {line[:40]!r}")
+            self.passed += 0 if line.isspace() else len(line)
         return None
 
     def _block(self, url: str, length: int) -> bytes:
@@ -107,7 +123,7 @@ class _Records:
             self._scanner.unread(block[inner.start() :])
         if inner or whole or following:
             raise Flaw("bad_length", f"{url} is not of the length it says, {length} bytes")
-        raise Flaw("cut_short", f"the archive ends within {url}")
+        raise self._scanner.cut_short(f"the archive ends within {url}")
 
     def _skip(self, length: int) -> bool:
         """Pass over the rest of a long block; whether it is as long as that, and no record begins in it."""
@@ -119,51 +135,7 @@ class _Records:
         return length <= 0
 
 
-class _Scanner:
-    """A stream by lines and blocks, of which some can be put back."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-        self._front = io.BytesIO()
-        self._flaw: Flaw | None = None
-
-    def line(self) -> bytes:
-        """The next line, in pieces if it is very long; empty at the end."""
-        line = self._front.readline()
-        return line if line.endswith(b"\n") else line + self._more(self._stream.readline, _LINE_BYTES)
-
-    def read(self, size: int) -> bytes:
-        """A block; less at the end."""
-        block = self._front.read(size)
-        return block if len(block) == size else block + self._more(self._stream.read, size - len(block))
-
-    def unread(self, data: bytes) -> None:
-        """Put data back before what is to be read."""
-        self._front = io.BytesIO(data + self._front.read())
-
-    def peek(self) -> tuple[int, bytes]:
-        """How many blank lines come next, which are taken, and the line behind them, which is not.
-
-        That line is empty at the end, and before damage, which is told when it is read.
-        """
-        gap = 0
-        try:
-            while (line := self.line()).isspace():
-                gap += 1
-        except Flaw as flaw:
-            self._flaw = flaw
-            return gap, b""
-        self.unread(line)
-        return gap, line
-
-    def _more(self, read: Callable[[int], bytes], size: int) -> bytes:
-        if self._flaw:
-            flaw, self._flaw = self._flaw, None
-            raise flaw
-        return read(size)
-
-
-def _warc_head(scanner: _Scanner) -> _Head:
+def _warc_head(scanner: Scanner) -> _Head:
     """The named fields behind a WARC record's first line."""
     fields, size = dict[str, str](), 0
     while (line := scanner.line()).strip():
@@ -173,7 +145,7 @@ def _warc_head(scanner: _Scanner) -> _Head:
         name, _, value = line.decode("utf-8", "replace").partition(":")
         fields[name.strip().lower()] = value.strip()
     if not line:
-        raise Flaw("cut_short", "the archive ends within a record's head")
+        raise scanner.cut_short("the archive ends within a record's head")
     length = fields.get("content-length", "")
     return _Head(
         fields.get("warc-type", "").lower(),

@@ -1,18 +1,25 @@
 """Finding a reader's input files."""
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
 
-from data_prep.readers import decompress
-from data_prep.readers.remote import Found, filesystem, find_urls, fixed_folder, is_url
-from pipeline.errors import ConfigError, CorpusError
+from data_prep.readers.decompress import COMPRESSION_RATIO
+from data_prep.readers.frames import SUFFIXES
+from data_prep.readers.listing import Found, find_urls, url_folder
+from data_prep.readers.local import expand
+from data_prep.readers.remote import filesystem, is_url, split_query
+from pipeline.errors import ConfigError
 
-COMPRESSION_RATIO = 4
-"""Guess of how much larger the text of a compressed file is. Only how work is divided depends on it."""
-_COMPRESSED = (*decompress.SUFFIXES, ".tgz", ".parquet")
+_UNKNOWN_BYTES = 16 << 20
+"""Guess of how much text is in what does not tell its size. Only how work is divided depends on these guesses."""
+_COMPRESSED = (*SUFFIXES, ".tgz", ".parquet")
 _LOCAL = ("file://", "local://")
+_ROOT_MARK = "/./"
+"""Where origins begin, as in rsync's `--relative`."""
+_URL_FOLDER_PARTS = 3
+"""Of `s3://bucket`, divided at slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,99 +27,93 @@ class InputFile:
     """One file to read."""
 
     path: str
-    """Where it is: a path on this machine, or a URL that fsspec opens."""
+    """Where it is: a path on this machine, or a URL that fsspec opens, without its query."""
     origin: str
-    """Its path below the deepest folder that all inputs are in, with `/`; this goes into the corpus."""
+    """Its path below the folder that its entry of `paths` names, with `/`; this goes into the corpus."""
     bytes: int
-    """Size as it is stored."""
+    """Size as it is stored; 0 if it is not known."""
     version: str
     """What changes when its content does: modification time in nanoseconds, or of a remote object its ETag, checksum or
     modification time."""
+    query: str = field(default="", compare=False, repr=False)
+    """The URL's `?…`. It may be a secret that is another one tomorrow, so it is for reading only."""
+
+    @property
+    def address(self) -> str:
+        """What opens it."""
+        return self.path + self.query
 
     @property
     def text_bytes(self) -> int:
         """About how much text it holds."""
+        if not self.bytes and not os.path.isabs(self.path):
+            return _UNKNOWN_BYTES
         return self.bytes * (COMPRESSION_RATIO if self.path.endswith(_COMPRESSED) else 1)
 
 
 def match_files(paths: Sequence[str], suffixes: Sequence[str]) -> list[InputFile]:
     """Files named by `paths`: files, folders (searched for `suffixes`, plain or compressed), globs or URLs of these.
 
-    Each file comes once; they are sorted by origin. Origins are relative to the deepest folder that holds all of
-    `paths`, so they are distinct, and another file in a folder changes none of them.
+    Each file comes once; they are sorted by origin. An origin is relative to the folder that the file's entry of
+    `paths` names or is in, or to what is before `/./` in it: other entries and other files change none.
 
     Raises:
-        ConfigError: One of `paths` matches no file.
+        ConfigError: One of `paths` matches no file, or two files would have one origin.
         CorpusError: A folder cannot be listed.
         MissingDependencyError: A URL needs a package that is not installed.
     """
-    endings = tuple(suffix + packed for suffix in suffixes for packed in ("", *decompress.SUFFIXES))
-    roots, found = list[str](), set[Found]()
+    endings = tuple(suffix + packed for suffix in suffixes for packed in ("", *SUFFIXES))
+    files: dict[str, InputFile] = {}
     for entry in paths:
-        root, files = _expand(entry, endings)
-        if not files:
+        found = _expand(entry, endings)
+        if not found:
             looked_for = ", ".join(f"*{suffix}" for suffix in suffixes)
-            raise ConfigError(f"paths: {entry!r} matches no file ({looked_for}); give a file, folder, glob or URL")
-        roots.append(root)
-        found.update(files)
-    return input_files(found, _common_folder(roots))
+            shown = split_query(entry)[0]
+            raise ConfigError(f"paths: {shown!r} matches no file ({looked_for}); give a file, folder, glob or URL")
+        for file in found:
+            files.setdefault(file.address, file)
+    return _by_origin(files.values())
 
 
-def _expand(entry: str, endings: tuple[str, ...]) -> tuple[str, list[Found]]:
-    """The folder that an entry names or is in, and its files."""
+def _expand(entry: str, endings: tuple[str, ...]) -> list[InputFile]:
+    """An entry's files."""
+    marked, mark, _ = entry.partition(_ROOT_MARK)
+    entry = entry.replace(_ROOT_MARK, "/", 1)
     if is_url(entry) and not entry.startswith(_LOCAL):
-        return find_urls(entry, endings)
-    path = os.path.abspath(filesystem(entry)[1] if is_url(entry) else entry)
-    if os.path.isdir(path):
-        return path, list(walk(path, endings))
-    if os.path.isfile(path):
-        return os.path.dirname(path), [_found(path, os.stat(path))]
-    matches = (match for match in glob.iglob(path, recursive=True) if os.path.isfile(match))
-    return fixed_folder(path), [_found(match, os.stat(match)) for match in matches]
+        root, found, query = find_urls(entry, endings)
+        return input_files(found, url_folder(marked) if mark else root, query)
+    root, files = expand(_local(entry), endings)
+    return input_files(files, _local(marked) if mark else root)
 
 
-def _found(path: str, status: os.stat_result) -> Found:
-    return path, status.st_size, str(status.st_mtime_ns)
+def _local(entry: str) -> str:
+    return os.path.abspath(filesystem(entry)[1] if is_url(entry) else entry or "/")
 
 
-def walk(folder: str, suffixes: tuple[str, ...], skipped: Sequence[str] = ()) -> Iterator[Found]:
-    """Files below a folder whose names end in one of `suffixes`; folders named in `skipped` are left out.
-
-    Raises CorpusError if a folder cannot be listed.
-    """
-    folders = [folder]
-    while folders:
-        for entry in _entries(folders.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name not in skipped:
-                    folders.append(entry.path)
-            elif entry.name.endswith(suffixes) and entry.is_file():
-                yield _found(entry.path, entry.stat())
+def _by_origin(files: Iterable[InputFile]) -> list[InputFile]:
+    """The files in order. Raises ConfigError if two have one origin."""
+    ordered = sorted(files, key=lambda file: file.origin)
+    for one, other in pairwise(ordered):
+        if one.origin == other.origin:
+            raise ConfigError(
+                f"paths: {one.path} and {other.path} would both be called {one.origin} in the corpus;"
+                f" {_cure(one.path, other.path)}"
+            )
+    return ordered
 
 
-def _entries(folder: str) -> list["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise CorpusError(f"input folder {folder} cannot be listed: {error.strerror}; mend or leave it out") from error
+def _cure(one: str, other: str) -> str:
+    """What to do about two files that would have one origin."""
+    parts = one.split("/")
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, other.split("/"), strict=False)))
+    if same == len(parts) or same < (_URL_FOLDER_PARTS if is_url(one) else 1):
+        return "give each a source of its own"
+    return f"write {_ROOT_MARK} where names are to begin, such as {'/'.join(parts[:same])}{_ROOT_MARK}{parts[same]}"
 
 
-def _common_folder(folders: Sequence[str]) -> str:
-    """The deepest folder that is or holds all of them; nothing if there is none."""
-    split = [folder.split("/") for folder in folders]
-    common = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return "/".join(common)
-
-
-def input_files(found: Iterable[Found], root: str) -> list[InputFile]:
-    """Files with origins relative to `root`, sorted by origin."""
-    files = [InputFile(path, _origin(path, root), size, version) for path, size, version in found]
-    return sorted(files, key=lambda file: file.origin)
+def input_files(found: Iterable[Found], root: str, query: str = "") -> list[InputFile]:
+    """Files with origins relative to `root`."""
+    return [InputFile(path, _origin(path, root), size, version, query) for path, size, version in found]
 
 
 def _origin(path: str, root: str) -> str:

@@ -13,6 +13,7 @@ from data_prep.readers.files import InputFile
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.mapping import RecordMapper
 from data_prep.readers.reading import FileReading, Records
+from data_prep.readers.remote import network_errors
 from pipeline.config.prep.readers import HuggingFaceReader
 from pipeline.errors import ConfigError, CorpusError
 
@@ -46,7 +47,8 @@ def read(reader: HuggingFaceReader, reading: FileReading) -> Records:
     document = RecordMapper(reading, reader.text_field, reader.metadata)
     number = int(reading.file.path.rpartition("#")[2].partition("/")[0])
     dataset = _wanted_columns(reader, _stream(reader, _builder(reader)))
-    for position, row in enumerate(_rows(_part(dataset, number, reader.num_shards), reader.dataset)):
+    rows = _part(dataset, number, reader.num_shards)
+    for position, row in enumerate(_rows(rows, reader.dataset, reading.bytes)):
         yield document(position, row)
 
 
@@ -93,19 +95,26 @@ def _part(dataset: Any, number: int, count: int) -> Iterator[Any]:
     return islice(dataset, number, None, count)
 
 
-def _rows(rows: Iterator[Any], name: str) -> Iterator[Any]:
-    """The rows; where they cannot be read on, a Flaw is the last one."""
+def _rows(rows: Iterator[Any], name: str, part_bytes: int) -> Iterator[Any]:
+    """The rows; where they cannot be read on, a Flaw is the last one. Nobody knows how much of the part that is."""
     from datasets.exceptions import DatasetsError
 
     try:
         yield from rows
     except (ValueError, TypeError, EOFError, zlib.error, gzip.BadGzipFile, DatasetsError) as error:
-        yield Flaw("damaged_dataset", f"{_one_line(error)}; the rest of the part is not read")
-    except OSError as error:
-        raise _unreachable(name, error) from error
+        yield _damaged(error, part_bytes)
+    except network_errors() as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise _unreachable(name, error) from error
+        yield _damaged(error, part_bytes)  # pyarrow's, of a file that it cannot make sense of
 
 
-def _unreachable(name: str, error: OSError) -> CorpusError:
+def _damaged(error: Exception, part_bytes: int) -> Flaw:
+    said = f"{_one_line(error)}; the rest of the part is not read"
+    return Flaw("damaged_dataset", said, lost_bytes=part_bytes)
+
+
+def _unreachable(name: str, error: Exception) -> CorpusError:
     return CorpusError(
         f"dataset {name} cannot be reached: {_one_line(error)}; check the network, or give a local folder"
     )

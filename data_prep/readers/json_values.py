@@ -11,6 +11,7 @@ import orjson
 
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.lines import MAX_RECORD_BYTES, too_long
+from data_prep.readers.streams import pass_over
 
 _READ_BYTES = 1 << 16
 _SPACE = re.compile(r"\s*")
@@ -51,6 +52,15 @@ def _whole(value: Any, source: str) -> Any:
     return json.loads(units.decode("utf-16-le", "replace"))
 
 
+def begins_with_value(content: bytes) -> bool:
+    """Whether a value is at the beginning, whatever follows it."""
+    try:
+        _DECODER.raw_decode(content.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def read_values(stream: io.BufferedReader) -> Iterator[Any]:
     """The values of a stream, an array's elements singly. A Flaw is one of them; what cannot be parsed is the last."""
     text = _Text(stream)
@@ -64,7 +74,7 @@ def read_values(stream: io.BufferedReader) -> Iterator[Any]:
                 if not text.take(",") and text.peek() != "]":
                     raise text.broken("expected , or ]")
     except Flaw as flaw:
-        yield flaw
+        yield Flaw(flaw.reason, flaw.detail, lost_bytes=flaw.lost_bytes + text.pass_over())
 
 
 class _Text:
@@ -106,6 +116,10 @@ class _Text:
             if len(self._text) - self._at > MAX_RECORD_BYTES:
                 raise too_long("a JSON value")
             self._more()
+
+    def pass_over(self) -> int:
+        """Leave all that is not parsed yet; how many bytes that is."""
+        return len(self._text[self._at :].encode("utf-8", "surrogateescape")) + pass_over(self._stream)
 
     def broken(self, what: str) -> Flaw:
         """The Flaw of what cannot be parsed."""

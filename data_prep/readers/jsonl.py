@@ -6,7 +6,7 @@ from typing import Any
 
 from data_prep.readers.files import InputFile, match_files
 from data_prep.readers.flaw import Flaw
-from data_prep.readers.json_values import parse_line, read_values
+from data_prep.readers.json_values import begins_with_value, parse_line, read_values
 from data_prep.readers.lines import read_lines
 from data_prep.readers.mapping import RecordMapper
 from data_prep.readers.reading import FileReading, Records
@@ -43,8 +43,21 @@ def _line_values(lines: Iterable[bytes | Flaw]) -> Iterator[tuple[int, Any]]:
 
 
 def _is_one_value(name: str, start: bytes) -> bool:
-    """Whether a file is an array, or an object over several lines, and not a record per line."""
+    """Whether a file is an array, or an object over several lines, and not a record per line.
+
+    A first line that is no value may be one that is cut, so the lines behind it have a say: where one of them is an
+    object, and the beginning is none over several lines, it is a record per line.
+    """
     start = start.removeprefix(_BYTE_ORDER_MARK).lstrip()
-    first_line, newline, _ = start.partition(b"\n")
-    pretty = start.startswith(b"{") and bool(newline) and not first_line.rstrip().endswith(b"}")
-    return ".jsonl" not in name and (pretty or start.startswith(b"["))
+    if ".jsonl" in name or not start.startswith((b"[", b"{")):
+        return False
+    first, *others = start.split(b"\n")
+    if start.startswith(b"["):
+        return True
+    if not others or first.rstrip().endswith(b"}"):
+        return False
+    return begins_with_value(start) or not any(_is_object(line) for line in others)
+
+
+def _is_object(line: bytes) -> bool:
+    return line.startswith(b"{") and isinstance(parse_line(line), dict)

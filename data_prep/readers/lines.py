@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from data_prep.readers.flaw import Flaw
 
-MAX_RECORD_BYTES = 64 << 20
-"""A longer line, text or member of an archive is no record: a worker could not hold several of them."""
+MAX_RECORD_BYTES = 16 << 20
+"""A longer line, text or member of an archive is no record: a worker of 1 GiB holds several copies of a text, of up to
+four bytes for each character."""
 
 
 def read_lines(stream: io.BufferedReader) -> Iterator[bytes | Flaw]:

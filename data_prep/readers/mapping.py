@@ -1,12 +1,15 @@
 """From records to documents: which field is the text, which become metadata."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.lines import MAX_RECORD_BYTES, too_long
 from data_prep.readers.reading import FileReading
+
+_SHOWN_NAMES, _NAME_CHARACTERS = 8, 40
 
 
 class RecordMapper:
@@ -24,8 +27,7 @@ class RecordMapper:
             return self._reading.broken(position, record)
         text = _pick(record, self._text_field)
         if not isinstance(text, str):
-            found = "is not there" if text is None else f"is {type(text).__name__}, not text"
-            return self._reading.broken(position, Flaw("no_text", f"{self._text_field} {found}"))
+            return self._reading.broken(position, Flaw("no_text", f"{self._text_field} {_problem(text, record)}"))
         if len(text) > MAX_RECORD_BYTES:
             return self._reading.broken(position, too_long("a text"))
         return self._reading.document(position, text, self._picked(record) if self._metadata else None)
@@ -33,6 +35,19 @@ class RecordMapper:
     def _picked(self, record: object) -> dict[str, str]:
         picked = ((name, _pick(record, field)) for name, field in self._metadata.items())
         return {name: _as_text(value) for name, value in picked if value is not None}
+
+
+def _problem(text: object, record: object) -> str:
+    """What is wrong with what should be a text."""
+    if text is not None:
+        return f"is {type(text).__name__}, not text"
+    return f"is not there{told_names(record) if isinstance(record, dict) else ''}"
+
+
+def told_names(names: Iterable[object]) -> str:
+    """The fields that are there in place of a missing one, as the end of a sentence."""
+    first = [str(name)[:_NAME_CHARACTERS] for name in islice(names, _SHOWN_NAMES + 1)]
+    return f"; there are {', '.join([*first[:_SHOWN_NAMES], *('…' for _ in first[_SHOWN_NAMES:])])}" if first else ""
 
 
 def _pick(record: object, field: str) -> object:

@@ -27,6 +27,11 @@ class FileReading:
         """How many records are no documents and nothing is wrong with them, by reason."""
         self.content_hash: str | None = None
         """Once all is read: xxh3_128 of the file's bytes as they are stored, in hexadecimal; None where is no file."""
+        self.bytes = max(1, file.bytes)
+        """Once all is read: about how much content it has, with what of it was lost; 1 where that is not known."""
+        self.stored_bytes: Callable[[], float] = lambda: 0.0
+        """About how much of the file as it is stored is read so far: streams are up to a mebibyte ahead of the records,
+        where columns are read it is the share of the rows; 0 where it is not known."""
         self._read = read
 
     def __iter__(self) -> Records:
@@ -39,12 +44,14 @@ class FileReading:
 
     def broken(self, position: int, flaw: Flaw) -> BrokenRecord:
         """A broken record of this file."""
-        return BrokenRecord(flaw.reason, self.file.origin, position, flaw.detail)
+        return BrokenRecord(flaw.reason, self.file.origin, position, flaw.detail, flaw.records, flaw.lost_bytes)
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader]:
         """The file's content from its start, decompressed. Takes the content hash at the end, so read it once."""
         with HashedFile(self.file) as hashed:
             stream = decompressed(hashed, self.file.path)
+            self.stored_bytes = hashed.tell
             yield stream
+            self.bytes = stream.tell()
             self.content_hash = hashed.finish()

@@ -1,4 +1,4 @@
-"""Files at URLs, through fsspec: listing them and reading them in order, with patience for a network that fails."""
+"""Reading files at URLs, through fsspec, in order and with patience for a network that fails."""
 
 import importlib.util
 import io
@@ -16,15 +16,11 @@ PAUSES_SECONDS = (0.5, 2.0, 8.0)
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"),
            "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}  # fmt: skip
 """Protocol -> the package that speaks it, and the extra that installs it."""
-_VERSION_KEYS = ("ETag", "etag", "md5Hash", "md5", "checksum", "blob_id", "LastModified", "last_modified", "updated",
-                 "mtime", "created")  # fmt: skip
 _NETWORK_ERRORS = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("httpx", "HTTPError"))
 """Errors of the network that are no OSError, in modules that are there only if someone imported them."""
-_WILD = "*?["
+_WEB = ("http://", "https://")
 _PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
 
-Found = tuple[str, int, str]
-"""Path or URL, size in bytes (0 if unknown) and version of a file."""
 _Result = TypeVar("_Result")
 
 
@@ -45,54 +41,30 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     package, extra = _EXTRAS.get(protocol, ("", ""))
     if package and importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(f"{url} needs {package}; install it with: pip install 'tarmac[{extra}]'")
+        raise MissingDependencyError(
+            f"{split_query(url)[0]} needs {package}; install it with: pip install 'tarmac[{extra}]'"
+        )
     try:
         found: tuple[Any, str] = fsspec.url_to_fs(url)
     except ImportError as error:
-        raise MissingDependencyError(f"{url} needs a package that is not installed: {error}") from error
+        raise MissingDependencyError(f"{split_query(url)[0]} needs a package that is not installed: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"paths: {url!r} cannot be opened: {error}") from error
+        raise ConfigError(f"paths: {split_query(url)[0]!r} cannot be opened: {error}") from error
     return found
 
 
-def find_urls(url: str, suffixes: tuple[str, ...]) -> tuple[str, list[Found]]:
-    """The folder that a URL names or is in, and its files: one, those that end in `suffixes`, or those of a glob.
-
-    Raises CorpusError if the place cannot be reached, and what `filesystem` raises.
-    """
-    system, path = filesystem(url)
-    system.invalidate_cache()
-    details = persistently(url, lambda: _details(system, path, suffixes))
-    files = [(str(system.unstrip_protocol(name)), *_size_and_version(info)) for name, info in details.items()]
-    folder = path.rpartition("/")[0] if path in details else fixed_folder(path.rstrip("/"))
-    return str(system.unstrip_protocol(folder)), files
+def is_web(url: str) -> bool:
+    """Whether it is fetched by HTTP."""
+    return url.startswith(_WEB)
 
 
-def fixed_folder(pattern: str) -> str:
-    """The folder above a glob's first wild part; a folder itself."""
-    parts = pattern.split("/")
-    wild = next((number for number, part in enumerate(parts) if any(sign in part for sign in _WILD)), len(parts))
-    return "/".join(parts[:wild])
+def split_query(url: str) -> tuple[str, str]:
+    """A URL of the web without its query, which may be a secret, and the query with its `?`. Other URLs have none."""
+    address, mark, query = url.partition("?") if is_web(url) else (url, "", "")
+    return address, mark + query
 
 
-def _details(system: Any, path: str, suffixes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Name -> what the file system knows of it, of each file."""
-    try:
-        info = system.info(path)
-    except FileNotFoundError:
-        found = system.glob(path, detail=True) if any(sign in path for sign in _WILD) else {}
-        return {name: info for name, info in found.items() if info["type"] == "file"}
-    if info["type"] == "file" and not path.endswith("/"):
-        return {path: info}
-    return {name: info for name, info in system.find(path, detail=True).items() if name.endswith(suffixes)}
-
-
-def _size_and_version(info: dict[str, Any]) -> tuple[int, str]:
-    version = next((info[key] for key in _VERSION_KEYS if info.get(key)), "")
-    return int(info.get("size") or 0), str(version)
-
-
-def persistently(what: str, attempt: Callable[[], _Result]) -> _Result:
+def persistently(url: str, attempt: Callable[[], _Result]) -> _Result:
     """The result of `attempt`, tried again after a pause when the network fails.
 
     Raises:
@@ -102,20 +74,24 @@ def persistently(what: str, attempt: Callable[[], _Result]) -> _Result:
         try:
             return attempt()
         except _PERMANENT as error:
-            raise _unreadable(what, error) from error
-        except _network_errors() as error:
+            raise _unreadable(url, error) from None
+        except network_errors() as error:
             if pause is None:
-                raise _unreadable(what, error) from error
+                raise _unreadable(url, error) from None
             time.sleep(pause)
     raise AssertionError
 
 
-def _unreadable(what: str, error: Exception) -> CorpusError:
+def _unreadable(url: str, error: Exception) -> CorpusError:
+    """What to tell, without the query: it may be a secret, and errors quote it."""
+    address, query = split_query(url)
     said = " ".join(str(error).split()) or type(error).__name__
-    return CorpusError(f"input {what} cannot be read: {said}; check the address, the network and your credentials")
+    said = said.replace(query, "") if query else said
+    return CorpusError(f"input {address} cannot be read: {said}; check the address, the network and your credentials")
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
+    """What is raised when the network fails, by libraries that are loaded."""
     loaded = ((sys.modules.get(module), name) for module, name in _NETWORK_ERRORS)
     return (OSError, *(getattr(module, name) for module, name in loaded if module))
 
@@ -170,7 +146,7 @@ class RemoteFile(io.RawIOBase):
         try:
             self._go()
             data: bytes = self._file.read(size)
-        except _network_errors():
+        except network_errors():
             self._drop()
             raise
         except ValueError:

@@ -3,7 +3,8 @@
 import sysconfig
 
 from data_prep.readers import text
-from data_prep.readers.files import InputFile, input_files, walk
+from data_prep.readers.files import InputFile, input_files
+from data_prep.readers.local import walk
 from data_prep.readers.reading import FileReading, Records
 from pipeline.config.prep.readers import StdlibReader
 from pipeline.errors import ConfigError
@@ -15,7 +16,7 @@ _SKIPPED_FOLDERS = ("site-packages", "dist-packages", "__pycache__")
 def find(reader: StdlibReader) -> list[InputFile]:
     """The library's files with the reader's suffixes. Raises ConfigError if there is none."""
     root = sysconfig.get_paths()["stdlib"]
-    files = input_files(walk(root, reader.suffixes, _SKIPPED_FOLDERS), root)
+    files = sorted(input_files(walk(root, reader.suffixes, _SKIPPED_FOLDERS), root), key=lambda file: file.origin)
     if not files:
         raise ConfigError(f"suffixes ({', '.join(reader.suffixes)}) match no file of the standard library; try .py")
     return files

@@ -7,9 +7,10 @@ from typing import cast
 
 import xxhash
 
-from data_prep.readers.decompress import DecompressedStream, codec_of
+from data_prep.readers.decompress import DecompressedStream
 from data_prep.readers.files import InputFile
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.frames import codec_of
 from data_prep.readers.remote import RemoteFile, is_url
 from pipeline.errors import CorpusError
 
@@ -17,13 +18,38 @@ _BUFFER_BYTES = 1 << 20
 
 
 def open_raw(file: InputFile) -> io.RawIOBase:
-    """A file as it is stored. Raises CorpusError if it cannot be opened."""
-    if is_url(file.path):
-        return RemoteFile(file.path)
+    """A file as it is stored. Opening it and reading raise CorpusError, and nothing else, where that fails."""
+    return RemoteFile(file.address) if is_url(file.path) else _LocalFile(file.path)
+
+
+class _LocalFile(io.FileIO):
+    """A file on this machine. Libraries take an OSError for damage of the data, so it raises none."""
+
+    def __init__(self, path: str) -> None:
+        with _readable(path):
+            super().__init__(path, "rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        with _readable(str(self.name)):
+            return super().read(-1 if size is None else size)
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview
+        with _readable(str(self.name)):
+            return super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with _readable(str(self.name)):
+            return super().seek(offset, whence)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
     try:
-        return open(file.path, "rb", buffering=0)
+        yield
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise CorpusError(
+            f"input {path} cannot be read: {error.strerror or error}; mend the file, or leave it out"
+        ) from error
 
 
 class HashedFile(io.RawIOBase):
@@ -40,12 +66,13 @@ class HashedFile(io.RawIOBase):
         """It is."""
         return True
 
+    def tell(self) -> int:
+        """How much is read."""
+        return self._size
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview
         """Fill a buffer; 0 at the end."""
-        try:
-            size = cast(int, self._raw.readinto(buffer))
-        except OSError as error:
-            raise _unreadable(self._file, error) from error
+        size = cast(int, self._raw.readinto(buffer))
         self._hash.update(buffer[:size])
         self._size += size
         return size
@@ -75,10 +102,28 @@ def hash_content(file: InputFile) -> str:
 
 
 def decompressed(file: io.RawIOBase, name: str) -> io.BufferedReader:
-    """The content of a file: decompressed if its name or its first bytes say so. Reading it may raise Flaw."""
+    """The content of a file: decompressed if its name or its first bytes say so. Reading it may raise Flaw.
+
+    Its `tell` says how much content lies before a place, what was lost included.
+    """
     stored: io.BufferedReader = io.BufferedReader(file, _BUFFER_BYTES)
     codec = codec_of(name, stored.peek(1))
     return io.BufferedReader(DecompressedStream(stored, codec), _BUFFER_BYTES) if codec else stored
+
+
+def pass_over(stream: io.BufferedReader) -> int:
+    """Read to the end; how much content that was, with what was damaged of it."""
+    start = stream.tell()
+    while _has_more(stream):
+        pass
+    return stream.tell() - start
+
+
+def _has_more(stream: io.BufferedReader) -> bool:
+    try:
+        return bool(stream.read(_BUFFER_BYTES))
+    except Flaw:
+        return True
 
 
 @contextmanager
@@ -103,7 +148,3 @@ def peek(stream: io.BufferedReader) -> tuple[bytes, list[Flaw]]:
         return stream.peek(1), []
     except Flaw as flaw:
         return b"", [flaw]
-
-
-def _unreadable(file: InputFile, error: OSError) -> CorpusError:
-    return CorpusError(f"input {file.path} cannot be read: {error.strerror or error}; mend the file, or leave it out")

@@ -19,16 +19,16 @@ _PAX_PATH = re.compile(rb"(?:^|\n)\d+ path=([^\n]*)\n")
 
 
 class Member(NamedTuple):
-    """A file in an archive."""
+    """A file in an archive, or a link to one."""
 
     name: str
     """Its path."""
-    content: bytes | Flaw
-    """What it holds, nothing unless it was wanted; a Flaw if that is too long."""
+    content: bytes | Flaw | None
+    """What it holds, nothing unless it was wanted; a Flaw if that is too long; None if it is a link to a file."""
 
 
 def read_members(stream: io.BufferedReader, wanted: Callable[[str], bool]) -> Iterator[Member | Flaw]:
-    """An archive's files in order, and a Flaw where a stretch is damaged or the end is missing."""
+    """An archive's files and links in order, and a Flaw where a stretch is damaged or the end is missing."""
     members = _Members(stream, wanted)
     while True:
         try:
@@ -44,7 +44,10 @@ class _Members:
     def __init__(self, stream: io.BufferedReader, wanted: Callable[[str], bool]) -> None:
         self._stream = stream
         self._wanted = wanted
-        self._lost = False
+        self._following: tarfile.TarInfo | None = None
+        """A header that was found behind damage, which is told first."""
+        self._damage: Flaw | None = None
+        """Set while the next header is being looked for."""
         self._ended = True
         """Whether the last block was an end mark. An empty file needs none."""
 
@@ -59,6 +62,8 @@ class _Members:
                 name = _text(path[1]) if path else name
             elif header.isreg():
                 return self._member(name or header.name, header.size)
+            elif header.issym() or header.islnk():
+                return Member(name or header.name, None)
             elif header.type in _EXTENSIONS:
                 self._skip(header.size)
             else:
@@ -66,31 +71,43 @@ class _Members:
         return None
 
     def _header(self) -> tarfile.TarInfo | None:
-        """The next header: behind end marks, as archives may be joined, and behind what is none when lost."""
-        while block := self._stream.read(_BLOCK):
-            if not any(block):
-                self._ended, self._lost = True, False
-            elif header := self._parsed(block):
-                self._ended = self._lost = False
-                return header
-        if not self._ended:
-            self._ended = True
-            self._give_up("cut_short", "the archive ends without its end mark")
-        return None
+        """The next header: behind end marks, as archives may be joined, and behind what is none."""
+        header, self._following = self._following, None
+        self._ended = self._ended and not header
+        while not header and (block := self._stream.read(_BLOCK)):
+            if any(block):
+                header, self._ended = self._parsed(block), False
+            else:
+                self._ended = True
+            if self._damage and (header or self._ended):
+                self._following = header
+                raise self._told()
+        if self._damage:
+            raise self._told()
+        if not header and not self._ended:
+            raise self._cut_short("the archive ends without its end mark")
+        return header
 
     def _parsed(self, block: bytes) -> tarfile.TarInfo | None:
         try:
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            if header.size < 0:
+                raise tarfile.HeaderError("negative size")
         except tarfile.HeaderError as error:
-            self._give_up("damaged_archive", f"tar: {error}")
+            self._damage = self._damage or Flaw("damaged_archive", f"tar: {error}")
+            self._damage.lost_bytes += len(block)
             return None
-        return header if header.size >= 0 else None
+        return header
 
-    def _give_up(self, reason: str, detail: str) -> None:
-        """Tell of damage, once, until a header is found again."""
-        told, self._lost, self._ended = self._lost, True, reason == "cut_short"
-        if not told:
-            raise Flaw(reason, detail)
+    def _told(self) -> Flaw:
+        flaw, self._damage, self._ended = self._damage, None, True
+        assert flaw
+        return flaw
+
+    def _cut_short(self, detail: str) -> Flaw:
+        """The Flaw of a missing end: nobody knows how much that was, so it is taken to be as much as there is."""
+        self._ended = True
+        return Flaw("cut_short", detail, lost_bytes=self._stream.tell())
 
     def _member(self, name: str, size: int) -> Member:
         if self._wanted(name) and size <= MAX_RECORD_BYTES:
@@ -109,8 +126,7 @@ class _Members:
         while rest and (data := self._stream.read(min(rest, _SKIP_BYTES))):
             rest -= len(data)
         if rest:
-            self._ended = True
-            raise Flaw("cut_short", "the archive ends within a file")
+            raise self._cut_short("the archive ends within a file")
 
 
 def _text(name: bytes) -> str:

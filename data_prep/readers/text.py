@@ -29,7 +29,7 @@ def whole_file(reading: FileReading) -> Records:
                 raise too_long("a file; read it by paragraphs (document: paragraph)")
             yield reading.document(0, decode_text(content))
         except Flaw as flaw:
-            yield reading.broken(0, flaw)
+            yield reading.broken(0, Flaw(flaw.reason, flaw.detail))  # one record, however much of it is lost
 
 
 def _paragraphs(reading: FileReading) -> Records:

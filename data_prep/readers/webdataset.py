@@ -20,7 +20,8 @@ def find(reader: WebdatasetReader) -> list[InputFile]:
 
 
 def read(reader: WebdatasetReader, reading: FileReading) -> Records:
-    """The samples; the position is the sample's number from 0. Files without an extension belong to none: skipped."""
+    """The samples; the position is the sample's number from 0. Files without an extension belong to none, and
+    links may lead anywhere: both are skipped."""
     extension = reader.json_member or reader.text_member
     document = RecordMapper(reading, reader.text_field, reader.metadata)
     with reading.open() as stream:
@@ -50,7 +51,9 @@ def _files(
             yield member, None
             continue
         key, ending = _split(member.name)
-        if key and ending:
+        if member.content is None:
+            reading.skipped["link"] += 1
+        elif key and ending:
             yield key, member.content if ending == extension else None
         else:
             reading.skipped["no_sample"] += 1

@@ -34,15 +34,24 @@ class LossWriter:
         self._files: dict[str, BinaryIO] = {}
         self.rejected: Counter[str] = Counter()
         """Bad records, by reason."""
+        self.lost_bytes = 0
+        """About how much content was lost in stretches whose records cannot be counted."""
         self.dropped: Counter[str] = Counter()
         """Dropped documents, by `filter:reason`."""
         self._samples: defaultdict[str, list[Line]] = defaultdict(list)
 
     def reject(self, record: BrokenRecord) -> None:
         """A record in which no document could be found."""
-        self.rejected[record.reason] += 1
-        detail = _clean(record.detail)  # it may quote the input
-        line = {"file": record.origin, "position": record.position, "reason": record.reason, "detail": detail}
+        self.rejected[record.reason] += record.records
+        self.lost_bytes += record.lost_bytes
+        line = {
+            "file": record.origin,
+            "position": record.position,
+            "reason": record.reason,
+            "detail": _clean(record.detail),  # it may quote the input
+            "records": record.records,
+            "lost_bytes": record.lost_bytes,
+        }
         self._line(REJECTS_NAME, line)
 
     def drop(self, reason: str, document: Document, text: str, metadata: Mapping[str, str]) -> None:

@@ -11,14 +11,15 @@ import xxhash
 from data_prep.dedup.signatures import BandCollector
 from data_prep.documents.document import Document, document_id, lower_half, upper_half
 from data_prep.documents.rows import RowWriter
-from data_prep.documents.runs import DocumentWriter
+from data_prep.documents.runs import DOCUMENTS_NAME, DocumentWriter
 from data_prep.documents.split import SplitShares
 from data_prep.filters import build_filters, build_held_out, modules_of
-from data_prep.filters.base import Dropped, HeldOutSet
 from data_prep.filters.base import Filter as Step
+from data_prep.filters.base import HeldOutSet, apply_all
 from data_prep.readers import module_of, read_file
 from data_prep.readers.files import InputFile
-from data_prep.reading.losses import LossWriter
+from data_prep.reading.inputs import require_planned_inputs
+from data_prep.reading.losses import DROPPED_NAME, LossWriter
 from data_prep.tasks.task import Task
 from pipeline.config.prep.filters import Cleaning, Filter
 from pipeline.config.prep.recipe import MinHash, Source
@@ -42,6 +43,10 @@ class ReadResult:
     """Records that are no documents, by reason."""
     inputs: dict[str, str | None]
     """Origin of each file -> 128-bit xxh3 of its bytes."""
+    bytes: int = 0
+    """About how much content the files have, with what was lost of it."""
+    lost_bytes: int = 0
+    """About how much of it was lost in stretches whose records cannot be counted; such a stretch is one bad record."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class ReadTask(Task):
 
     phase: ClassVar[str] = "read"
     result_type: ClassVar[type] = ReadResult
+    self_checking: ClassVar[tuple[str, ...]] = (DOCUMENTS_NAME, DROPPED_NAME)
 
     source: Source
     """The source, without what only concerns the whole of it."""
@@ -74,11 +80,13 @@ class ReadTask(Task):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Of readers and filters only those that it uses: another version of the others changes nothing."""
-        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out))
+        """Of readers, filters and MinHash only what it uses: another version of the others changes nothing."""
+        minhash = ("data_prep.dedup.minhash",) if self.minhash else ()
+        return (*super().modules, module_of(self.source.reader), *modules_of(self.filters, self.held_out), *minhash)
 
     def run(self, work: Path, folder: Path) -> ReadResult:
-        """Read the files."""
+        """Read the files. Raises CorpusError if what filters read changes from the planning to the end."""
+        self._require_planned_inputs()
         with (
             DocumentWriter(folder) as documents,
             RowWriter(folder) as rows,
@@ -87,7 +95,12 @@ class ReadTask(Task):
         ):
             filters = build_filters(self.cleaning, self.filters)
             filters += [build_held_out(self.held_out, work)] if self.held_out else []
-            return _Reading(self, filters, documents, rows, bands, losses).run()
+            result = _Reading(self, filters, documents, rows, bands, losses).run()
+        self._require_planned_inputs()
+        return result
+
+    def _require_planned_inputs(self) -> None:
+        require_planned_inputs(self.source.name, self.filters, self.filter_inputs)
 
     def changed_inputs(self, before: ReadResult, now: ReadResult) -> list[str]:
         """Files whose bytes are not what they were."""
@@ -107,33 +120,46 @@ class _Reading:
     read: int = 0
     text_bytes: int = 0
     kept: int = 0
+    bytes: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    inputs: dict[str, str | None] = field(default_factory=dict)
 
     def run(self) -> ReadResult:
-        inputs: dict[str, str | None] = {}
         for file in self.task.files:
-            reading = read_file(self.task.source, file)
-            for record in reading:
-                self.read += 1
-                if isinstance(record, Document):
-                    self.text_bytes += len(record.text.encode("utf-8", "surrogatepass"))
-                    self._filter(record)
-                else:
-                    self.losses.reject(record)
-            self.skipped.update(reading.skipped)
-            inputs[file.origin] = reading.content_hash
-        rejected, dropped = dict(self.losses.rejected), dict(self.losses.dropped)
-        return ReadResult(self.read, self.text_bytes, self.kept, rejected, dropped, dict(self.skipped), inputs)
+            self._read(file)
+        return ReadResult(
+            self.read,
+            self.text_bytes,
+            self.kept,
+            dict(self.losses.rejected),
+            dict(self.losses.dropped),
+            dict(self.skipped),
+            self.inputs,
+            self.bytes,
+            self.losses.lost_bytes,
+        )
+
+    def _read(self, file: InputFile) -> None:
+        reading = read_file(self.task.source, file)
+        for record in reading:
+            if isinstance(record, Document):
+                self._filter(record)
+            else:
+                self.read += record.records
+                self.losses.reject(record)
+        self.bytes += reading.bytes
+        self.skipped.update(reading.skipped)
+        self.inputs[file.origin] = reading.content_hash
 
     def _filter(self, document: Document) -> None:
-        text, metadata = document.text, dict(document.metadata)
-        for name, filter_ in self.filters:
-            left = filter_(text, metadata)
-            if isinstance(left, Dropped):
-                self.losses.drop(f"{name}:{left.reason}", document, text, metadata)
-                return
-            text = left
-        self._keep(document, text, metadata)
+        self.read += 1
+        self.text_bytes += len(document.text.encode("utf-8", "surrogatepass"))
+        metadata = dict(document.metadata)
+        text, reason = apply_all(self.filters, document.text, metadata)
+        if reason is None:
+            self._keep(document, text, metadata)
+        else:
+            self.losses.drop(reason, document, text, metadata)
 
     def _keep(self, document: Document, text: str, metadata: dict[str, str]) -> None:
         data = text.encode("utf-8")

@@ -6,10 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, ShardEntry, Split, read_manifest
+from pipeline.corpus.manifest import (
+    PREP_NAME,
+    SPLIT_FOLDERS,
+    STATISTICS_NAME,
+    Manifest,
+    ShardEntry,
+    Split,
+    read_manifest,
+)
 
-STATISTICS_NAME = "stats.json"
-PREP_NAME = "prep.json"
 MAX_REJECTS = 10
 """Bad records shown of each source."""
 
@@ -72,7 +78,10 @@ def collect(folder: Path) -> CorpusReport:
 
 
 def _names(manifest: Manifest) -> list[str]:
-    named = [manifest.statistics.get("sources", {}), *(manifest.sources(split) for split in SPLIT_FOLDERS)]
+    """In the order of the config, as far as the manifest tells it."""
+    generations: list[list[str]] = manifest.statistics.get("generations", [])
+    shards = [manifest.sources(split) for split in SPLIT_FOLDERS]
+    named = [*generations, manifest.statistics.get("sources", {}), *shards]
     return list(dict.fromkeys(name for names in named for name in names))
 
 

@@ -82,8 +82,18 @@ def checksums(report: CorpusReport) -> str:
         kinds = {"config": "config_sha256", "inputs": "inputs_sha256"}
         rows += [(source.name, kind, source.figures[key]) for kind, key in kinds.items() if key in source.figures]
         rows += [(source.name, f"{split} shards", manifest.fingerprint(split, source.name)) for split in source.shards]
-    return section(
-        "checksums",
-        "Versions and checksums",
-        facts(sorted(manifest.versions.items()), "facts") + table("Checksums", ("source", "of", "sha256"), rows),
-    )
+    told = table("Checksums", ("source", "of", "sha256"), rows)
+    return section("checksums", "Versions and checksums", _versions(report) + told)
+
+
+def _versions(report: CorpusReport) -> str:
+    """Versions of what made the corpus, and which others made sources that were appended later."""
+    versions = report.manifest.versions
+    others = [
+        (source.name, name, number)
+        for source in report.sources
+        for name, number in sorted(source.figures.get("versions", {}).items())
+        if versions.get(name) != number
+    ]
+    told = table("Versions of sources appended later", ("source", "of", "version"), others) if others else ""
+    return facts(sorted(versions.items()), "facts") + told

@@ -8,6 +8,8 @@ from typing import Any
 _DEDUPLICATION = {"duplicate": "exact duplicates", "near_duplicate": "near-duplicates"}
 """Reasons of the last steps, and what these are called."""
 
+_COUNTS = ("skipped", "rejected", "dropped")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -33,7 +35,7 @@ class Funnel:
     records: int
     """All that were met: those that were read, and those skipped because they are no documents."""
     steps: list[Step]
-    """In the order in which records meet them; filters by name."""
+    """In the order in which records meet them."""
     kept: int
     """Documents in the corpus."""
 
@@ -42,7 +44,7 @@ def funnel(figures: Mapping[str, Any]) -> Funnel:
     """The funnel of one source, from its figures in the manifest."""
     skipped: dict[str, int] = figures.get("skipped", {})
     rejected: dict[str, int] = figures.get("rejected", {})
-    taken = [("skipped", skipped), ("rejected", rejected), *_by_filter(figures.get("dropped", {})).items()]
+    taken = [("skipped", skipped), ("rejected", rejected), *_by_filter(figures).items()]
     left = records = figures.get("read", 0) + sum(skipped.values())
     steps = []
     for name, reasons in taken:
@@ -52,10 +54,14 @@ def funnel(figures: Mapping[str, Any]) -> Funnel:
     return Funnel(records, steps, figures.get("kept", left))
 
 
-def _by_filter(dropped: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def _by_filter(figures: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     """Filter -> reason -> documents, from `filter:reason` -> documents; duplicates come last."""
+    places = {name: place for place, name in enumerate(figures.get("steps", ()))}
+    last = len(places)  # of an appended source, `held_out`
+    places |= dict.fromkeys(_DEDUPLICATION, last + 1)
+    dropped: dict[str, int] = figures.get("dropped", {})
     steps: dict[str, dict[str, int]] = {}
-    for reason in sorted(dropped, key=lambda reason: (reason in _DEDUPLICATION, reason)):
+    for reason in sorted(dropped, key=lambda reason: (places.get(reason.partition(":")[0], last), reason)):
         name = _DEDUPLICATION.get(reason, reason.partition(":")[0])
         steps.setdefault(name, {})[reason.partition(":")[2]] = dropped[reason]
     return steps
@@ -63,10 +69,12 @@ def _by_filter(dropped: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 def added(figures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of several sources as if they were one."""
-    total: dict[str, Any] = {"read": 0, "kept": 0, "skipped": Counter(), "rejected": Counter(), "dropped": Counter()}
+    figures = list(figures)
+    steps = list(dict.fromkeys(step for one in figures for step in one.get("steps", ())))
+    total: dict[str, Any] = {"steps": steps, "read": 0, "kept": 0} | {name: Counter() for name in _COUNTS}
     for one in figures:
         for name in ("read", "kept"):
             total[name] += one.get(name, 0)
-        for name in ("skipped", "rejected", "dropped"):
+        for name in _COUNTS:
             total[name].update(one.get(name, {}))
     return total

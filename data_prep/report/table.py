@@ -3,31 +3,26 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from data_prep.reading.task import ReadTask
+from data_prep.report.funnel import Funnel, Step, funnel
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
-from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest
+from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split
+from pipeline.runtime.columns import counted, print_columns
 
 _COLUMNS = ("source", "read", "kept", "held out", "text MB", "tokens", "bytes per token", "shards")
+_SHOWN_REASONS = 5
 
 
-def print_table(console: Console, manifest: Manifest, pairs: Mapping[str, int]) -> None:
+def print_table(console: Console, manifest: Manifest, pairs: Mapping[Split, int]) -> None:
     """Print a row for each source, and below them what each lost."""
-    table = Table(title="corpus", title_justify="left", box=SIMPLE, pad_edge=False)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "source" else "right")
     sources = manifest.statistics["sources"]
+    print_columns(console, "corpus", _COLUMNS, [_row(name, figures, manifest) for name, figures in sources.items()])
     for name, figures in sources.items():
-        table.add_row(*_row(name, figures, manifest))
-    console.print(table)
-    for name, figures in sources.items():
-        for kind in ("rejected", "dropped"):
-            if figures[kind] or kind == "dropped":
-                console.print(f"{kind} from {name}: {_counts(figures[kind])}", highlight=False)
+        for line in _losses(name, funnel(figures)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if pairs:
         console.print(f"pairs: {pairs['train']:,} to learn, {pairs['validation']:,} held out", highlight=False)
     console.print(f"tokenizer: {manifest.tokenizer.vocab_size:,} pieces", highlight=False)
@@ -38,10 +33,9 @@ def print_speed(console: Console, timing: Mapping[str, Any]) -> None:
     seconds = sum(timing["seconds"].values())
     megabytes = timing["megabytes_per_second"]
     speed = "nothing was read" if megabytes is None else f"{megabytes:.2f} MB/s"
-    ran, tasks = sum(timing["tasks_run"].values()), sum(timing["tasks"].values())
-    console.print(
-        f"{seconds:.1f} s, {speed} with {timing['workers']} workers; {ran} of {tasks} tasks run", highlight=False
-    )
+    workers, ran = counted(timing["workers"], "worker"), sum(timing["tasks_run"].values())
+    tasks = counted(sum(timing["tasks"].values()), "task")
+    console.print(f"{seconds:.1f} s, {speed} with {workers}; {ran:,} of {tasks} run", highlight=False)
 
 
 def timing(runner: Runner, reads: Iterable[Done]) -> dict[str, Any]:
@@ -57,8 +51,19 @@ def timing(runner: Runner, reads: Iterable[Done]) -> dict[str, Any]:
     }
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items()) or "nothing"
+def _losses(name: str, found: Funnel) -> list[str]:
+    """A line for each step that took records of a source."""
+    lines = [f"{name}: {step.name} {step.lost:,}{_reasons(step)}" for step in found.steps]
+    return lines or [f"{name}: nothing was dropped"]
+
+
+def _reasons(step: Step) -> str:
+    """The commonest reasons of a step that has several."""
+    reasons = {reason: count for reason, count in step.reasons.items() if reason}
+    first = sorted(reasons, key=lambda reason: (-reasons[reason], reason))[:_SHOWN_REASONS]
+    more = [f"{len(reasons) - len(first)} more"] if len(reasons) > len(first) else []
+    shown = ", ".join([*(f"{reason} {reasons[reason]:,}" for reason in first), *more])
+    return f" ({shown})" if shown else ""
 
 
 def _row(name: str, figures: Mapping[str, Any], manifest: Manifest) -> list[str]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from data_prep.documents.runs import write_array
-from data_prep.filters.overlap import NgramCollector
+from data_prep.filters.overlap import NgramCollector, by_hash, count_documents
 from data_prep.tasks.task import Task
 from pipeline.corpus.manifest import ShardEntry
 from pipeline.corpus.reader import ShardReader
@@ -40,7 +40,7 @@ class HeldOutShardTask(Task):
     """The tokenizer's folder."""
 
     def run(self, work: Path, folder: Path) -> int:
-        """Write the n-grams and return how many there are. Raises CorpusError if the shard is damaged."""
+        """Write the n-grams; returns how many documents have any. Raises CorpusError if the shard is damaged."""
         fault = shard_fault(Path(self.path), self.entry)
         if fault:
             raise CorpusError(
@@ -50,9 +50,8 @@ class HeldOutShardTask(Task):
         ngrams = NgramCollector(self.ngram)
         for id_, text in self._texts():
             ngrams.add(id_, text)
-        rows = ngrams.rows()
-        write_array(folder / NGRAMS_NAME, rows)
-        return rows.shape[1]
+        write_array(folder / NGRAMS_NAME, ngrams.rows())
+        return ngrams.num_documents
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         tokenizer = load_tokenizer(self.tokenizer)
@@ -76,10 +75,10 @@ class HeldOutTask(Task):
     """Folders of the shards' tasks, relative to the work folder."""
 
     def run(self, work: Path, folder: Path) -> int:
-        """Write the n-grams and return how many there are."""
+        """Write the n-grams by their hashes; returns of how many documents they are."""
         ngrams = NgramCollector(self.ngram)
         for shard in self.folders:
             ngrams.extend(np.load(work / shard / NGRAMS_NAME, mmap_mode="r", allow_pickle=False))
         rows = ngrams.rows()
-        write_array(folder / NGRAMS_NAME, rows)
-        return rows.shape[1]
+        write_array(folder / NGRAMS_NAME, by_hash(rows))
+        return count_documents(rows)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from data_prep.documents.frames import StoredDocument
 
-_MOST_DOMAINS = 1000
+_MOST_DOMAINS = 100
+"""The driver holds them of each of its tens of thousands of shards: about 20 KiB a shard."""
 _SAMPLES = 2
 _SAMPLE_BYTES = 400
 _HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:\[]+|\[[^\]]*\])")
@@ -27,7 +28,7 @@ class ShardStatistics:
     languages: dict[str, int]
     """Language that a filter found -> documents."""
     domains: dict[str, int]
-    """Host of the address -> documents; the commonest thousand of the shard."""
+    """Host of the address -> documents; the commonest hundred of the shard."""
     samples: list[str]
     """How a few of its documents begin."""
 

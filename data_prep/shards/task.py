@@ -44,6 +44,7 @@ class ShardTask(Task):
 
     phase: ClassVar[str] = "shards"
     result_type: ClassVar[type] = ShardResult
+    self_checking: ClassVar[tuple[str, ...]] = (".tar",)
 
     source: SourceDocuments
     """The source."""

@@ -5,7 +5,7 @@ import hashlib
 import platform
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
@@ -14,8 +14,12 @@ from pathlib import Path
 _OURS = ("data_prep", "pipeline")
 _LEFT_OUT = ("pipeline.config", "pipeline.errors", "data_prep.tasks")
 """They decide no byte of a result; the values of a config are part of the key themselves."""
-_REGISTRIES = ("data_prep.readers", "data_prep.filters")
-"""They import a module of their own for each choice in a config. A task names those that it uses (`Task.modules`)."""
+_CHOICES = {
+    "data_prep.readers": "data_prep.readers",
+    "data_prep.filters": "data_prep.filters",
+    "data_prep.dedup.signatures": "data_prep.dedup.minhash",
+}
+"""Module -> from where it imports what only some configs choose. A task names what it uses of that (`Task.modules`)."""
 
 
 @cache
@@ -33,6 +37,17 @@ def code_identity(modules: tuple[str, ...]) -> dict[str, str]:
     }
 
 
+def difference(planned: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """In words, where one `code_identity` differs from another; empty if nowhere."""
+    differing = sorted(name for name in {*planned, *here} if planned.get(name) != here.get(name))
+    return ", ".join(
+        "another version of Tarmac's code"
+        if name == "code"
+        else f"{name} {here.get(name, 'is missing')} instead of {planned.get(name, 'none')}"
+        for name in differing
+    )
+
+
 def _collect(modules: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:
     sources: dict[str, bytes] = {}
     libraries: set[str] = set()
@@ -45,7 +60,7 @@ def _collect(modules: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:
             libraries.add(name.split(".")[0])
         elif path := _file_of(name):
             sources[name] = path.read_bytes()
-            waiting += _imports(sources[name], name if name in _REGISTRIES else None)
+            waiting += _imports(sources[name], _CHOICES.get(name))
     return sources, libraries
 
 

@@ -8,22 +8,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class PhaseProgress:
-    """Shows how many tasks of one phase are done."""
+    """Shows how many tasks of one phase are done; nothing if all were finished before."""
 
     def __init__(self, console: Console, phase: str, num_tasks: int, num_finished: int = 0) -> None:
-        """Announce a phase of `num_tasks`, of which some are finished from an earlier start."""
+        """Announce a phase, in words, of `num_tasks`, of which some are finished from an earlier start."""
         self._console, self._phase = console, phase
         self._start = time.monotonic()
         self._progress = Progress(
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<9}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or num_finished == num_tasks,
         )
         self._task = self._progress.add_task(phase, total=num_tasks, completed=num_finished)
         self._found = f", {num_finished} of {num_tasks} found finished" if num_finished else ""
+        self._is_told = not console.is_terminal and num_finished < num_tasks
 
     def __enter__(self) -> "PhaseProgress":
         self._progress.start()
@@ -33,10 +34,14 @@ class PhaseProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
-        if not self._console.is_terminal and kind is None:
-            self._console.print(
-                f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s{self._found}", highlight=False
-            )
+        if self._is_told and kind is None:
+            self._tell(f"{self._phase:<9} {time.monotonic() - self._start:6.1f} s{self._found}")
+        elif kind and issubclass(kind, KeyboardInterrupt):
+            task = self._progress.tasks[0]
+            self._tell(f"stopping: {task.completed} of {task.total} tasks of {self._phase} are finished")
+
+    def _tell(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def advance(self) -> None:
         """One task is done."""

@@ -1,29 +1,27 @@
 """Finished tasks on disk: `<work>/<phase>/<key>/` is whole or absent, and `task.json` in it says what it holds."""
 
 import errno
+import json
 import os
 import shutil
-import socket
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
+from data_prep.tasks.partial import clear_partial, own_suffix
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError
-from pipeline.runtime.files import sync_file, sync_folder, write_json
+from pipeline.runtime.columns import counted
+from pipeline.runtime.files import atomic_file, sync_file, sync_folder
 
 RECORD_NAME = "task.json"
-PARTIAL_SUFFIX = ".partial"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _BLOCK_BYTES = 1 << 20
-_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,26 @@ def find_done(work: Path, task: Task, folder: str, without: Collection[str] = ()
     return None
 
 
+def damaged_files(work: Path, task: Task, done: Done, without: Collection[str] = ()) -> list[str]:
+    """Names of a finished task's files that hold other bytes than it left; those that check themselves are not read."""
+    read = [one for one in done.outputs if one.name not in without and not one.name.endswith(task.self_checking)]
+    return [one.name for one in read if _checksum(work / done.folder / one.name) != one.xxh3]
+
+
 def _recorded(work: Path, task: Task, folder: str) -> Done | None:
-    """What a task left, by its record alone."""
+    """What a task left, by its record alone; None if that is damaged."""
     try:
-        record = (work / folder / RECORD_NAME).read_bytes()
+        record, _, checksum = (work / folder / RECORD_NAME).read_bytes().rpartition(b"\n")
+        if checksum != _quoted_checksum(record):
+            return None
         return Done(folder, *_record_type(task.result_type).validate_json(record))
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def _quoted_checksum(record: bytes) -> bytes:
+    """The second of a record's two lines of JSON."""
+    return f'"{xxhash.xxh3_128_hexdigest(record)}"'.encode()
 
 
 @cache
@@ -130,7 +141,7 @@ def _require_as_before(work: Path, task: Task, done: Done) -> None:
     changed = task.changed_inputs(before.result, done.result)
     if changed:
         raise CorpusError(
-            f"{len(changed)} inputs changed since they were read first, though their names, sizes and times did not"
+            f"{counted(len(changed), 'input')} changed since the first reading, while names, sizes and times did not"
             f" (such as {changed[0]}); give --rehash, with --replace if the corpus is finished"
         )
     raise CorpusError(
@@ -144,37 +155,25 @@ def _record(partial: Path, task: Task, result: Any, folder: str) -> Done:
     outputs = tuple(_output(path, path.relative_to(partial).as_posix()) for path in files)
     for parent in {path.parent for path in files}:
         sync_folder(parent)
-    write_json(partial / RECORD_NAME, _record_type(task.result_type).dump_python((outputs, result), mode="json"))
+    values = _record_type(task.result_type).dump_python((outputs, result), mode="json")
+    record = json.dumps(values, sort_keys=True, ensure_ascii=False).encode("utf-8")
+    with atomic_file(partial / RECORD_NAME) as file:
+        file.write(record + b"\n" + _quoted_checksum(record))
     return Done(folder, outputs, result)
 
 
 def _output(path: Path, name: str) -> Output:
+    checksum = _checksum(path)
+    sync_file(path)
+    return Output(name, path.stat().st_size, checksum)
+
+
+def _checksum(path: Path) -> str:
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-        size = file.tell()
-    sync_file(path)
-    return Output(name, size, digest.hexdigest())
-
-
-def own_suffix() -> str:
-    """What names of unfinished folders end in; it tells which process is at work there."""
-    return f".{socket.gethostname()}-{os.getpid()}{PARTIAL_SUFFIX}"
-
-
-def clear_partial(work: Path) -> None:
-    """Delete what killed tasks left: those of this machine's dead processes, those of others after a day."""
-    for path in work.glob(f"*/*{PARTIAL_SUFFIX}"):
-        if not _is_at_work(path):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_at_work(partial: Path) -> bool:
-    host, _, pid = partial.name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[2].rpartition("-")
-    if host == socket.gethostname() and pid.isdecimal():
-        return psutil.pid_exists(int(pid))
-    return time.time() - partial.stat().st_mtime < _DAY_SECONDS
+    return digest.hexdigest()
 
 
 def remove_tasks(work: Path) -> None:
@@ -187,9 +186,8 @@ def remove_tasks(work: Path) -> None:
             phase.rmdir()
 
 
-def forget(work: Path, done: Sequence[Done], names: Collection[str]) -> None:
+def forget(work: Path, folders: Iterable[str], names: Collection[str]) -> None:
     """Delete files of finished tasks; the tasks stay finished for whoever does not need these files."""
-    for one in done:
-        for output in one.outputs:
-            if output.name in names:
-                (work / one.folder / output.name).unlink(missing_ok=True)
+    for folder in folders:
+        for name in names:
+            (work / folder / name).unlink(missing_ok=True)

@@ -24,6 +24,9 @@ class Task(ABC):
     result_type: ClassVar[Any]
     """Type of what `run` returns; it is kept as JSON."""
 
+    self_checking: ClassVar[tuple[str, ...]] = ()
+    """What names of files end in that carry checksums of their own: whoever reads them sees damage."""
+
     @abstractmethod
     def run(self, work: Path, folder: Path) -> Any:
         """Fill `folder` and return a result. `work` is the folder that all finished tasks lie in."""

@@ -10,6 +10,7 @@ from data_prep.encoding.encoder import choose_encoder, make_encoder
 from data_prep.tasks.task import Task
 from data_prep.tokenizer.train import train_tokenizer
 from pipeline.config.prep.tokenizer import Encoder, TrainTokenizer
+from pipeline.errors import TokenizerError
 from pipeline.tokenizer.load import load_tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -60,8 +61,14 @@ class GivenTokenizerTask(Task):
     """Its folder."""
 
     def run(self, work: Path, folder: Path) -> str:
-        """Write `tokenizer/` and return the tokenizer's fingerprint."""
-        load_tokenizer(self.path).save(folder / TOKENIZER_FOLDER)
+        """Write `tokenizer/` and return the tokenizer's fingerprint. Raises TokenizerError if it is another by now."""
+        tokenizer = load_tokenizer(self.path)
+        if tokenizer.fingerprint() != self.fingerprint:
+            raise TokenizerError(
+                f"tokenizer.path ({self.path}) holds another tokenizer than when the work was planned; let it lie until"
+                " the job is done, and give the same command"
+            )
+        tokenizer.save(folder / TOKENIZER_FOLDER)
         return self.fingerprint
 
 

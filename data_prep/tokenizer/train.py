@@ -75,11 +75,6 @@ def train_tokenizer(texts: Iterable[str], config: TrainTokenizer) -> SentencePie
 
 def _check(config: TrainTokenizer) -> None:
     """Refuse what sentencepiece would take and spoil, or refuse without a cure."""
-    num_fixed = len(_NAMED_PIECES) + len(config.control_tokens) + len(_BYTE_PIECES)
-    if config.vocab_size <= num_fixed:
-        raise TokenizerError(
-            f"tokenizer.vocab_size ({config.vocab_size}) is too small for all bytes; use more than {num_fixed}"
-        )
     for number, name in enumerate(config.control_tokens):
         if not name or "\0" in name:
             raise TokenizerError(f"tokenizer.control_tokens holds {name!r}, which cannot be a name; use another")

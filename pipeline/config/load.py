@@ -42,9 +42,14 @@ def parse_yaml(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{origin} is not valid YAML: {_problem(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{origin}, {error}") from error
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong, and where: the name that PyYAML gives to a string says nothing."""
+    return " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+"""Of names that become folders."""
+_PATTERNS = {NAME_PATTERN: "lower-case letters, digits, _ and -, beginning with a letter or digit"}
+"""In words."""
+
 
 def sentence(kind: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with a config of some kind; an unknown key comes first, it may be why another is missing."""
@@ -44,6 +49,8 @@ def _wish(error: ErrorDetails) -> str:
             return "it must be a list, such as [a, b]"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "it must be a block of keys"
+        case "string_pattern_mismatch" if error["ctx"]["pattern"] in _PATTERNS:
+            return f"it must be {_PATTERNS[error['ctx']['pattern']]}"
     return f"{error['msg'][0].lower()}{error['msg'][1:]}"
 
 

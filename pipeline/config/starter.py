@@ -111,10 +111,8 @@ def _block(annotation: Any, value: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (Union, types.UnionType) and isinstance(value, dict):
         for choice in get_args(annotation):
             block = _block(choice, value)
-            if block is None:
-                continue
-            kind = block.model_fields.get("type")
-            if kind is None or value.get("type") in get_args(kind.annotation):
+            kind = block.model_fields.get("type") if block else None  # a block of one form, that may be null, has none
+            if block and (kind is None or value.get("type") in get_args(kind.annotation)):
                 return block
     return _block(get_args(annotation)[0], value) if get_origin(annotation) not in (None, Literal, Union) else None
 

@@ -28,7 +28,7 @@ class DocumentRecord:
     id: str
     """32 hexadecimal digits: hash of (source, origin, position)."""
     origin: str
-    """File it was read from, relative to the reader's root."""
+    """File it was read from, by its name below the entry of `paths` that it was found in."""
     position: int
     """Its number in that file."""
     text_bytes: int

@@ -12,6 +12,14 @@ from pipeline.runtime.files import write_json
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+STATISTICS_NAME = "stats.json"
+"""Figures of what the documents are, for people."""
+PREP_NAME = "prep.json"
+"""Figures of the run that made the corpus, and what its inputs were: names, sizes and times, which say nothing of its
+content and so are no part of the manifest."""
+
+_CHECKSUM = "sha256"
+"""The key of the manifest's checksum of itself."""
 
 Split = Literal["train", "validation", "test"]
 SPLIT_FOLDERS: dict[Split, str] = {"train": "shards", "validation": "validation", "test": "test"}
@@ -38,6 +46,15 @@ class ShardEntry(_Record):
     """UTF-8 bytes of the documents' text."""
     chunks: int
     """webdataset samples."""
+
+
+class FileEntry(_Record):
+    """A file that is no part of the training data."""
+
+    bytes: int
+    """File size."""
+    xxh3: str
+    """128-bit checksum of the file."""
 
 
 class TokenizerEntry(_Record):
@@ -70,6 +87,8 @@ class Manifest(_Record):
     """Shards of each source, held out for validation."""
     test: dict[str, list[ShardEntry]] = {}
     """Shards of each source, held out for tests; new in version 2."""
+    files: dict[str, FileEntry] = {}
+    """Pairs, rejects, dropped documents and `stats.json`, by their path in the folder; new in version 2."""
     statistics: dict[str, Any] = {}
     """What went in, what was dropped and why."""
 
@@ -95,8 +114,9 @@ class Manifest(_Record):
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> None:
-    """Write `manifest.json`; it goes last, since its presence says that the corpus is complete."""
-    write_json(Path(folder) / MANIFEST_NAME, manifest.model_dump(mode="json"))
+    """Write `manifest.json` with its own checksum; it goes last, since it says that the corpus is complete."""
+    values = manifest.model_dump(mode="json")
+    write_json(Path(folder) / MANIFEST_NAME, {**values, _CHECKSUM: _checksum(values)})
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -108,12 +128,24 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise CorpusError(f"corpus {folder} has no {MANIFEST_NAME}; prepare it with `tarmac prep`") from error
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path} cannot be read ({error}); prepare the corpus again") from error
+    return _validated(values, path)
+
+
+def _validated(values: Any, path: Path) -> Manifest:
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in (FORMAT_VERSION - 1, FORMAT_VERSION):
         raise CorpusError(
             f"{path}: format_version is {version!r}; this Tarmac reads {FORMAT_VERSION - 1} and {FORMAT_VERSION}"
         )
+    expected = values.pop(_CHECKSUM, None)  # version 1 has none
+    if expected not in (None, _checksum(values)):
+        raise CorpusError(f"{path} is damaged: it does not fit its own checksum; prepare the corpus again")
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         raise CorpusError(f"{path} is damaged: {error.errors()[0]['msg']}; prepare the corpus again") from error
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    """sha256 over what a manifest says, in whatever order and with whatever white space."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -30,10 +30,10 @@ class RunLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.read(descriptor, 4096).decode("utf-8", "replace") or "an unknown process"
+            owner = _owner(os.read(descriptor, 4096))
             os.close(descriptor)
             raise RunError(
-                f"run {self.path.parent} is in use by {owner}; wait for it to end or choose another output"
+                f"folder {self.path.parent} is in use by {owner}; wait for it to end or choose another output"
             ) from error
         except OSError as error:
             _log.warning("%s: no locks on this file system (%s); let only one job use it", self.path, error)
@@ -49,3 +49,12 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _owner(content: bytes) -> str:
+    """Who holds a lock, in words, by what is written in it."""
+    try:
+        owner = json.loads(content)
+        return f"process {owner['pid']} on {owner['host']}"
+    except (ValueError, TypeError, KeyError):
+        return "an unknown process"

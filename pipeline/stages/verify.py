@@ -1,29 +1,25 @@
 """Checking every checksum of a run or a corpus. Nothing is changed or set aside."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import MANIFEST_NAME
-from pipeline.corpus.verification import shard_fault, shard_files
+from pipeline.corpus.verification import file_fault, shard_fault, shard_files, stray_files
 from pipeline.engine.checkpoint.commit import committed_steps, faults, newest_commit, read_commit, step_name, unlisted
 from pipeline.errors import CheckpointError, RunError
+from pipeline.runtime.threads import in_threads
 from pipeline.stages.seal import seal_fault
 from pipeline.tokenizer.load import tokenizer_fault
 
-_THREADS = 4
-
-Item = TypeVar("Item")
+_DOING = "verifying"
+_STRAY = "is not named by the manifest; `tarmac prep` with the corpus's config deletes what a killed one left"
 
 
 def verify(folder: str | Path) -> int:
-    """Check a run's checkpoints or a corpus's shards and print a table; returns 1 if something is damaged.
+    """Check a run's checkpoints or a corpus's files and print a table; returns 1 if something is damaged.
 
     Raises:
         RunError: The folder is neither.
@@ -46,15 +42,19 @@ def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:
     corpus = Corpus(folder)
     tokenizer = tokenizer_fault(corpus.tokenizer_folder, corpus.manifest.tokenizer.fingerprint)
     files = shard_files(corpus)
-    found = _in_threads(lambda file: shard_fault(file.path, file.entry), files)
+    found = in_threads(lambda file: shard_fault(file.path, file.entry), files, _DOING)
     shards = [(str(file.path.relative_to(folder)), fault) for file, fault in zip(files, found, strict=True)]
-    return [("tokenizer", tokenizer), *shards]
+    named = corpus.manifest.files
+    wrong = in_threads(lambda name: file_fault(folder / name, named[name]), list(named), _DOING)
+    others = zip(named, wrong, strict=True)
+    strays = [(str(path.relative_to(folder)), _STRAY) for path in stray_files(corpus)]
+    return [("tokenizer", tokenizer), *shards, *others, *strays]
 
 
 def _run_faults(folder: Path) -> list[tuple[str, str | None]]:
     checkpoints = folder / "checkpoints"
     folders = [checkpoints / step_name(step) for step in committed_steps(checkpoints)]
-    found = zip((folder.name for folder in folders), _in_threads(_checkpoint_fault, folders), strict=True)
+    found = zip((folder.name for folder in folders), in_threads(_checkpoint_fault, folders, _DOING), strict=True)
     commit = newest_commit(checkpoints)
     fixed = [("config, model, tokenizer", seal_fault(folder, commit))] if commit else []
     return [*fixed, *found]
@@ -66,9 +66,3 @@ def _checkpoint_fault(folder: Path) -> str | None:
         return "; ".join([*unlisted(folder, commit), *faults(folder, commit.files)]) or None
     except CheckpointError as error:
         return str(error)
-
-
-def _in_threads(check: Callable[[Item], str | None], items: list[Item]) -> list[str | None]:
-    with ThreadPoolExecutor(_THREADS) as executor:
-        results: Iterable[str | None] = executor.map(check, items)
-        return list(track(results, total=len(items), description="verifying", transient=True))

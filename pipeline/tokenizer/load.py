@@ -28,4 +28,6 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         return SentencePieceTokenizer((path / MODEL_NAME).read_bytes())
     if (path / TOKENIZER_NAME).is_file():
         return HuggingFaceTokenizer(path)
+    if path.is_file():
+        raise TokenizerError(f"tokenizer {folder} is a file; give its folder, {path.parent}")
     raise TokenizerError(f"tokenizer {folder} has neither {MODEL_NAME} nor {TOKENIZER_NAME}; give a tokenizer's folder")

@@ -140,7 +140,7 @@ def test_statistics_say_what_became_of_everything(inputs: Path, tmp_path: Path) 
     held_out = sum(entry.documents for entries in corpus.manifest.validation.values() for entry in entries)
     assert statistics["validation_documents"] == held_out
     timing = json.loads((corpus.folder / "prep.json").read_text())
-    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "measure", "shards", "pairs"}
+    assert set(timing["seconds"]) == {"read", "dedup", "tokenizer", "encoder", "measure", "shards", "pairs"}
 
 
 def test_same_bytes_twice_and_with_any_number_of_workers(
@@ -234,6 +234,19 @@ def test_one_is_held_out_where_the_share_would_give_none(inputs: Path, tmp_path:
         assert not texts(corpus, "validation", source).keys() & texts(corpus, "train", source).keys()
 
 
+def test_a_text_of_two_sources_is_not_in_two_splits(tmp_path: Path) -> None:
+    """Where duplicates stay: what one source has to hold out, so that it holds out anything, the other does too."""
+    for source, numbers in (("few", range(3)), ("many", range(100))):
+        (tmp_path / source).mkdir()
+        for number in numbers:
+            (tmp_path / source / f"{number}.txt").write_text(prose(number))
+    sources = [{"name": name, "reader": {"type": "text", "paths": [str(tmp_path / name)]}} for name in ("few", "many")]
+    corpus = run(config_for(tmp_path, tmp_path / "out", sources=sources, dedup={"exact": False}))
+    found = {split: [set(texts(corpus, split, name).values()) for name in ("few", "many")] for split in SPLITS}
+    assert len(found["validation"][0]) == 1
+    assert not set.union(*found["train"]) & set.union(*found["validation"])
+
+
 def test_no_share_no_validation(inputs: Path, tmp_path: Path) -> None:
     corpus = run(config_for(inputs, tmp_path / "out", validation_share=0))
     assert corpus.manifest.validation == corpus.manifest.test == {}
@@ -271,7 +284,7 @@ def test_errors_are_sentences(
 
 def test_a_wrong_text_field_is_told_as_what_it_is(inputs: Path, tmp_path: Path) -> None:
     reader = {"type": "jsonl", "paths": [str(inputs / "web")], "text_field": "text"}
-    with pytest.raises(CorpusError, match=r"source 'web': 154 of 154 records are bad .*no_text 153.*fields"):
+    with pytest.raises(CorpusError, match=r"'web': none of 153 records .*text is not there; there are body; correct"):
         run(config_for(inputs, tmp_path / "out", sources=[{"name": "web", "reader": reader}]))
 
 
@@ -281,11 +294,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--dry-run"]) == 0
     said = capsys.readouterr()
     assert "vocab_size: 700" in said.out
-    assert "stdlib" in said.err
+    assert "\nplan\nsource  files" in said.out
+    assert not said.err
     assert not (tmp_path / "out").exists()
     assert main(arguments) == 0
     table = capsys.readouterr().err
-    for word in ("stdlib", "bytes per token", "dropped from stdlib: ", "MB/s", "pairs: "):
+    for word in ("stdlib", "bytes per token", "stdlib: nothing was dropped", "MB/s", "pairs: "):
         assert word in table
     assert main(arguments) == 0
     assert "already prepared" in capsys.readouterr().err

@@ -48,6 +48,7 @@ def config_for(inputs: Path, output: Path, *sources: str, **values: Any) -> Prep
         "validation_share": 0.2,
         "test_share": 0.1,
         "write_dropped": True,
+        "dedup": {"minhash": {}},
         "tokenizer": {"type": "train", "vocab_size": 320},
         "shards": {"chunk_tokens": 2048, "shard_tokens": 4096},
         "workers": 1,
@@ -74,7 +75,8 @@ def dropped(corpus: Corpus, source: str) -> set[str]:
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     """Sixty documents, each with the same last sentence."""
-    write(tmp_path / "in", "first", {f"f{n}": f"{prose(f'f{n}', 80)}\n{LICENCE}" for n in range(60)})
+    texts = {f"f{n}": f"{prose(f'f{n}', 80)}\n{LICENCE}" for n in range(60)}
+    write(tmp_path / "in", "first", texts | {f"near{n}": f"{texts[f'f{n}']} Again." for n in range(5)})
     return tmp_path / "in"
 
 
@@ -94,6 +96,7 @@ def write_second(inputs: Path, first: Corpus) -> str:
             "half-and-half": f"{half} {prose('half', 90)}",
             "another": f"{prose('short', 20)} {other}",
             "training": f"{prose('before', 200)} {training}",
+            "near-training": f"{training} And so on.",
             "few-words": f"{' '.join(text.split()[:15])} {prose('many', 300)}",
             "licensed": f"{prose('licensed', 20)} {LICENCE}",
             **{f"s{n}": prose(f"s{n}", 80) for n in range(40)},
@@ -151,6 +154,20 @@ def test_sources_that_come_together_are_not_kept_apart(inputs: Path, tmp_path: P
     assert corpus.manifest.statistics["generations"] == [["first", "second"]]
 
 
+def test_which_share_of_what_is_held_out_is_compared_is_told(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(config_for(inputs, tmp_path / "out", "first"))
+    held_out = {**split_of(first, "validation", "first"), **split_of(first, "test", "first")}
+    write(inputs, "second", {name: f"{prose(name, 500)} {text}" for name, text in held_out.items()})
+    monkeypatch.setattr("data_prep.filters.overlap.MAX_NGRAMS", 300)
+    said = io.StringIO()
+    prep(config_for(inputs, tmp_path / "out", "first", "second"), Console(file=said, width=300))
+    share = f"{4 / len(held_out):.2%}"
+    assert f"compared with 4 of the {len(held_out)} documents that first hold out ({share})" in said.getvalue()
+    assert len(dropped(Corpus(tmp_path / "out"), "second")) == 4
+
+
 def test_a_third_source_is_kept_apart_from_both(inputs: Path, tmp_path: Path) -> None:
     second = appended(inputs, tmp_path / "out")
     files = {path: path.stat().st_ino for path in second.folder.rglob("*.tar")}
@@ -187,6 +204,24 @@ def test_a_killed_append_goes_on(inputs: Path, tmp_path: Path) -> None:
         words = [sys.executable, "-m", "pipeline.cli", "prep", str(tmp_path / "prep.yaml")]
         kill_after(words, moments.uniform(1, 4), alone=number % 2 == 0)
     assert contents(run(config)) == whole
+
+
+def test_a_killed_append_that_is_given_up_leaves_nothing(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(config_for(inputs, tmp_path / "out", "first"))
+    whole = contents(first)
+    write_second(inputs, first)
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.corpus.output.write_manifest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config_for(inputs, tmp_path / "out", "first", "second"))
+    assert (tmp_path / "out" / "shards" / "second").exists()
+    assert main(["verify", str(first.folder)]) == 1
+    run(config_for(inputs, tmp_path / "out", "first"))
+    assert contents(first) == whole
+    assert not (tmp_path / "out" / "shards" / "second").exists()
+    assert main(["verify", str(first.folder)]) == 0
 
 
 def test_nothing_is_appended_beside_a_damaged_held_out_shard(inputs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from data_prep.stage import prep
+from pipeline.cli import main
 from pipeline.config.load import dump
 from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.corpus import Corpus
@@ -74,6 +76,11 @@ def kill_after(words: list[str], seconds: float, alone: bool) -> bool:
     return False
 
 
+def num_finished(work: Path) -> Counter[str]:
+    """How many tasks of each phase are finished in a work folder."""
+    return Counter(path.parents[1].name for path in work.glob("*/*/task.json"))
+
+
 def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
     whole = contents(run(config_for(inputs, tmp_path / "whole", workers=2)))
     config = config_for(inputs, tmp_path / "killed", workers=2)
@@ -82,14 +89,19 @@ def test_killed_at_twenty_random_moments(inputs: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     subprocess.run([*words, f"output={tmp_path / 'timed'}"], check=True, capture_output=True)
     seconds, kills, moments = time.monotonic() - start, 0, random.Random(1)
-    while kills < 20:
+    while kills < 20 or not num_finished(tmp_path / "killed.work"):
         kills += kill_after(words, moments.uniform(0.2, seconds), alone=kills % 2 == 0)
         if (tmp_path / "killed").exists():
             assert contents(Corpus(tmp_path / "killed")) == whole
             shutil.rmtree(tmp_path / "killed")
             shutil.rmtree(tmp_path / "killed.work")
-    assert contents(run(config)) == whole
+    before = num_finished(tmp_path / "killed.work")
+    corpus = run(config)
+    assert contents(corpus) == whole
     assert not list(tmp_path.glob("killed.*/*/*.partial"))
+    num_tasks: dict[str, int] = json.loads((corpus.folder / "prep.json").read_text())["tasks"]
+    for phase, num_ran in tasks_run(corpus).items():
+        assert num_ran <= num_tasks[phase] - before[phase]
 
 
 def test_only_what_depends_on_a_change_is_done_again(
@@ -133,7 +145,7 @@ def test_texts_that_are_read_again_have_to_be_those_of_before(inputs: Path, tmp_
     text = change_unnoticed(inputs / "code" / "file0.py")
     config = config_for(inputs, tmp_path / "out", shards={"chunk_tokens": 128, "shard_tokens": 1024})
     for _ in range(2):
-        with pytest.raises(CorpusError, match=r"1 inputs changed since they were read first.*file0\.py.*--rehash"):
+        with pytest.raises(CorpusError, match=r"1 input changed since the first reading.*file0\.py.*--rehash"):
             replaced(config)
     found = Corpus(prep(config, Console(file=io.StringIO()), replace=True, rehash=True))
     assert text in {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
@@ -144,13 +156,18 @@ def test_a_source_is_appended_and_nothing_else_touched(inputs: Path, tmp_path: P
     both = config_for(inputs, tmp_path / "out", pairs={"enabled": False})
     web_first = both.model_copy(update={"sources": both.sources[::-1]})
     only_web = both.model_copy(update={"sources": both.sources[1:]})
-    before = run(only_web)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.corpus.manifest.version", lambda name: "0.0.older")
+        before = run(only_web)
     files = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in before.folder.rglob("*.tar")}
     appended = run(web_first)
     assert files == {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
     assert appended.manifest.train["web"] == before.manifest.train["web"]
     assert appended.manifest.tokenizer == before.manifest.tokenizer
     assert sorted(appended.manifest.train) == ["code", "web"]
+    sources = appended.manifest.statistics["sources"]
+    made_by = [one["tarmac"] for one in (appended.manifest.versions, sources["web"]["versions"])]
+    assert made_by == ["0.0.older", "0.0.older"] != sources["code"]["versions"]["tarmac"]
     assert not [fault for file in shard_files(appended) if (fault := shard_fault(file.path, file.entry))]
     code = {*texts(appended, "train", "code").values(), *texts(appended, "validation", "code").values()}
     web = {*texts(appended, "train", "web").values(), *texts(appended, "validation", "web").values()}
@@ -158,6 +175,17 @@ def test_a_source_is_appended_and_nothing_else_touched(inputs: Path, tmp_path: P
     assert json.loads((appended.folder / "stats.json").read_text())["sources"].keys() == {"code", "web"}
     with pytest.raises(ConfigError, match=r"of the sources web, code, in this order; give --replace"):
         run(both)
+
+
+def test_nothing_is_appended_to_what_was_made_from_bytes_that_are_gone(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out", keep_work="nothing")
+    before = contents(run(both.model_copy(update={"sources": both.sources[:1]})))
+    change_unnoticed(inputs / "code" / "file0.py")
+    with pytest.raises(CorpusError, match=r"inputs of code have other bytes than .*--rehash and --replace"):
+        run(both)
+    assert contents(Corpus(tmp_path / "out")) == before
+    found = Corpus(prep(both, Console(file=io.StringIO()), replace=True, rehash=True))
+    assert sorted(found.manifest.train) == ["code", "web"]
 
 
 def test_touched_inputs_are_read_again_and_nothing_else(inputs: Path, tmp_path: Path) -> None:
@@ -176,7 +204,7 @@ def test_bytes_that_changed_unnoticed_are_found_by_rehash(inputs: Path, tmp_path
     text = change_unnoticed(inputs / "code" / "file0.py")
     quiet = Console(file=io.StringIO())
     prep(config, quiet)
-    with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*file0\.py.*--replace"):
+    with pytest.raises(CorpusError, match=r"1 input with other bytes .*file0\.py.*--replace"):
         prep(config, quiet, rehash=True)
     prep(config, quiet, rehash=True, replace=True)
     found = Corpus(tmp_path / "out")
@@ -198,7 +226,7 @@ def test_without_records_inputs_are_compared_with_what_the_manifest_says(
         assert "no input has changed" in said.getvalue()
         text = change_unnoticed(inputs / "code" / "file0.py")
         prep(config, quiet)
-        with pytest.raises(CorpusError, match=r"1 inputs have other bytes .*one of source code.*--replace"):
+        with pytest.raises(CorpusError, match=r"1 input with other bytes .*one of source code.*--replace"):
             prep(config, quiet, rehash=True)
         found = Corpus(prep(config, quiet, rehash=True, replace=True))
     assert text in {*texts(found, "train", "code").values(), *texts(found, "validation", "code").values()}
@@ -237,6 +265,59 @@ def test_nothing_is_appended_beside_a_damaged_tokenizer(inputs: Path, tmp_path: 
         run(both.model_copy(update={"sources": both.sources[::-1]}))
 
 
+def task_folders(work: Path, phase: str) -> set[str]:
+    return {path.parent.name for path in work.glob(f"{phase}/*/task.json")}
+
+
+def test_tasks_of_a_corpus_that_was_replaced_go_unless_everything_is_kept(inputs: Path, tmp_path: Path) -> None:
+    shards = {"shards": {"chunk_tokens": 128, "shard_tokens": 1024}}
+    for keep_work in ("hashes", "everything"):
+        out, work = tmp_path / keep_work, tmp_path / f"{keep_work}.work"
+        run(config_for(inputs, out, keep_work=keep_work))
+        first = {phase: task_folders(work, phase) for phase in ("read", "dedup", "tokenizer", "shards")}
+        corpus = replaced(config_for(inputs, out, keep_work=keep_work, **shards))
+        second = {phase: task_folders(work, phase) for phase in first}
+        assert {phase for phase in first if first[phase] <= second[phase]} >= {"read", "dedup", "tokenizer"}
+        assert (first["shards"] & second["shards"] == set()) == (keep_work == "hashes")
+        assert (
+            len(second["shards"] - first["shards"])
+            == json.loads((corpus.folder / "prep.json").read_bytes())["tasks"]["shards"]
+        )
+
+
+def test_after_an_append_the_tasks_of_earlier_shards_stay(inputs: Path, tmp_path: Path) -> None:
+    both = config_for(inputs, tmp_path / "out", pairs={"enabled": False})
+    run(both.model_copy(update={"sources": both.sources[1:]}))
+    before = task_folders(tmp_path / "out.work", "shards")
+    run(both.model_copy(update={"sources": both.sources[::-1]}))
+    assert before < task_folders(tmp_path / "out.work", "shards")
+
+
+@pytest.mark.parametrize("keep_work", ["nothing", "hashes", "everything"])
+@pytest.mark.parametrize("rehash", [False, True])
+def test_what_a_kill_after_the_commit_left_to_do_is_done_by_the_same_command(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_work: str, rehash: bool
+) -> None:
+    config, out, work = (
+        config_for(inputs, tmp_path / "out", keep_work=keep_work),
+        tmp_path / "out",
+        tmp_path / "out.work",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("data_prep.work.write_corpus_report", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config)
+    assert not (out / "report.html").exists()
+    assert list(work.glob("read/*/documents"))
+    prep(config, Console(file=io.StringIO()), rehash=rehash)
+    assert (out / "report.html").exists()
+    assert work.exists() == (keep_work != "nothing")
+    assert bool(list(work.glob("read/*/documents"))) == (keep_work == "everything")
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    prep(config, Console(file=io.StringIO()))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == times
+
+
 def test_nothing_kept_leaves_what_is_not_ours(inputs: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / "thesis").mkdir(parents=True)
@@ -245,3 +326,39 @@ def test_nothing_kept_leaves_what_is_not_ours(inputs: Path, tmp_path: Path) -> N
     assert [path.relative_to(work).as_posix() for path in work.rglob("*")] == ["thesis", "thesis/draft.txt"]
     run(config_for(inputs, tmp_path / "two", keep_work="nothing"))
     assert not (tmp_path / "two.work").exists()
+
+
+def test_a_slash_behind_the_output_changes_nothing(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path).model_copy(update={"output": f"{tmp_path / 'out'}/"})
+    run(config)
+    corpus = replaced(config.model_copy(update={"shards": config.shards.model_copy(update={"shard_tokens": 2048})}))
+    assert tasks_run(corpus)["dedup"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "out", "out.work"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=str)
+def test_no_corpus_goes_to_a_url(
+    flags: list[str], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(inputs, tmp_path).model_copy(update={"output": "s3://bucket/mine"})
+    (tmp_path / "prep.yaml").write_text(dump(config))
+    monkeypatch.chdir(tmp_path)
+    assert main(["prep", str(tmp_path / "prep.yaml"), *flags]) == 2
+    assert "output (s3://bucket/mine) must be a folder" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inputs", "prep.yaml"]
+
+
+def test_dropped_documents_cannot_be_had_afterwards_and_it_is_told(inputs: Path, tmp_path: Path) -> None:
+    config = config_for(inputs, tmp_path / "out")
+    run(config)
+    for write_dropped in (True, False):
+        said = io.StringIO()
+        prep(config.model_copy(update={"write_dropped": write_dropped}), Console(file=said, width=300))
+        assert "is already prepared" in said.getvalue()
+        assert ("write_dropped has come too late" in said.getvalue()) == write_dropped
+    shutil.rmtree(tmp_path / "out")
+    wanted = config.model_copy(update={"write_dropped": True})
+    run(wanted)
+    said = io.StringIO()
+    prep(wanted, Console(file=said, width=300))
+    assert "too late" not in said.getvalue()

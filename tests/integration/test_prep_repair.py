@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def test_damage_is_found_and_repaired(
     capsys.readouterr()
 
 
+def test_repair_looks_at_several_shards_at_a_time(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr("data_prep.repair.shard_files", lambda corpus: shard_files(corpus)[:8])
+    monkeypatch.setattr("data_prep.repair.shard_fault", lambda path, entry: None if together.wait() < 2 else "no")
+    assert main(["verify", str(corpus.folder), "--repair", str(tmp_path / "prep.yaml")]) == 0
+
+
 def test_repair_wants_the_config_that_made_it(
     corpus: Corpus, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,3 +116,57 @@ def test_repair_wants_the_config_that_made_it(
     (tmp_path / "other.yaml").write_text(dump(config_for(inputs, tmp_path / "out", seed=3)))
     assert main(["verify", str(corpus.folder), "--repair", str(tmp_path / "other.yaml")]) == 2
     assert "made by another config" in capsys.readouterr().err
+
+
+def change_a_byte(path: Path) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+@pytest.mark.parametrize(
+    "name", ["stats.json", "rejects/web.jsonl", "pairs/train.jsonl", "dropped/code-000000.jsonl.zst"]
+)
+@pytest.mark.parametrize("damage", [change_a_byte, lose_it])
+def test_damage_to_what_is_no_shard_is_named(
+    damage: Callable[[Path], None], name: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = run(config_for(inputs, tmp_path / "out", write_dropped=True))
+    assert main(["verify", str(corpus.folder)]) == 0
+    damage(corpus.folder / name)
+    capsys.readouterr()
+    assert main(["verify", str(corpus.folder)]) == 1
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│") and "good" not in line]
+    assert name in bad[0]
+
+
+def test_damage_to_the_manifest_is_told(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+    path = corpus.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"documents": 1', '"documents": 2', 1))
+    assert main(["verify", str(corpus.folder)]) == 2
+    assert "manifest.json is damaged: it does not fit its own checksum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["shards/web/web-000999.tar", "index/test/code/x.npy", "rejects/old.jsonl", ".next/stats.json", "test/a"]
+)
+def test_a_stray_file_is_named_and_the_same_command_deletes_it(
+    name: str, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = contents(corpus)
+    (corpus.folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (corpus.folder / name).write_text("stray")
+    assert main(["verify", str(corpus.folder)]) == 1
+    said = capsys.readouterr().out
+    assert name in said
+    assert "is not named by the manifest" in " ".join(said.replace("│", " ").split())
+    assert main(["prep", str(tmp_path / "prep.yaml")]) == 0
+    assert contents(corpus) == whole
+    assert main(["verify", str(corpus.folder)]) == 0
+
+
+def test_notes_beside_the_corpus_are_nobodys_affair(corpus: Corpus, tmp_path: Path) -> None:
+    (corpus.folder / "README.md").write_text("mine")
+    assert main(["verify", str(corpus.folder)]) == 0
+    assert main(["prep", str(tmp_path / "prep.yaml")]) == 0
+    assert (corpus.folder / "README.md").exists()

@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import CorpusError
 from tests.integration.mixed_corpus import mixed_config, write_inputs
 from tests.integration.test_prep import config_for, contents, inputs, run
+from tests.integration.test_prep_never_twice import tasks_run
 from tests.system.slurm_cluster import SlurmCluster
 
 __all__ = ["inputs"]
@@ -16,13 +17,16 @@ __all__ = ["inputs"]
 @pytest.mark.realdata
 @pytest.mark.timeout(900)
 def test_a_mixed_corpus_on_slurm_has_the_bytes_of_one_process(
-    realdata: Path, tmp_path: Path, slurm: SlurmCluster
+    realdata: Path, tmp_path: Path, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("data_prep.plan.TASK_BYTES", 1 << 20)  # many tasks
     write_inputs(realdata, tmp_path)
     one = contents(run(mixed_config(realdata, tmp_path, tmp_path / "one")))
     executor = {"type": "slurm", "memory_gb": 1, "poll_seconds": 1, "sbatch": {"mem": "1G"}, "tasks_per_job": 4}
     slurm_config = mixed_config(realdata, tmp_path, tmp_path / "slurm", workers=2, executor=executor)
-    assert contents(run(slurm_config)) == one
+    corpus = run(slurm_config)
+    assert contents(corpus) == one
+    assert tasks_run(corpus)["read"] > 2 * len(corpus.manifest.train)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from pipeline.config.base import Config
+from pipeline.config.prep.paths import FilePath
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -119,9 +120,9 @@ class UrlFilter(Config):
     """The filter."""
     domains: tuple[str, ...] = ()
     """Domains, their subdomains included."""
-    domain_files: tuple[str, ...] = ()
+    domain_files: tuple[FilePath, ...] = ()
     """Files with a domain on each line."""
-    url_files: tuple[str, ...] = ()
+    url_files: tuple[FilePath, ...] = ()
     """Files with an address on each line."""
     words: tuple[str, ...] = ()
     """Words that may not be in an address."""
@@ -136,7 +137,7 @@ class LanguageFilter(Config):
     """Codes of languages, such as `en`."""
     detector: Literal["resiliparse", "fasttext"] = "resiliparse"
     """resiliparse is built in and fast; fastText is finer and needs a model file."""
-    model: str | None = None
+    model: FilePath | None = None
     """Path of a fastText model, such as lid.176.bin."""
     model_sha256: str | None = None
     """Checksum of that file; a file that differs is not loaded."""
@@ -160,7 +161,7 @@ class PersonalData(Config):
 
 
 class CustomFilter(Config):
-    """A function of yours: `(text, metadata, **options) -> str | None`; None drops the document."""
+    """A function of yours: `(text, metadata, **options) -> str | None`; None or an empty text drops the document."""
 
     type: Literal["custom"]
     """The filter."""
@@ -175,9 +176,9 @@ class Decontaminate(Config):
 
     type: Literal["decontaminate"]
     """The filter."""
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[FilePath, ...] = Field(min_length=1)
     """Evaluation files: .jsonl and .json, of which every text is taken, or text files; or globs."""
-    ngram: PositiveInt = 13
+    ngram: Annotated[int, Field(ge=1, le=100)] = 13
     """Words in an n-gram. Evaluation texts that are shorter count whole, if they have at least `min_words`."""
     min_words: PositiveInt = 8
     """Evaluation texts of fewer words are not looked for."""

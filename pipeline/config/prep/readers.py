@@ -2,11 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from pipeline.config.base import Config
+from pipeline.config.prep.paths import FilePath
 
-Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+Paths = Annotated[tuple[FilePath, ...], Field(min_length=1)]
+
+
+def _separates(delimiter: str) -> str:
+    if delimiter in '"\r\n\0':
+        raise ValueError(
+            f"{delimiter!r} ends lines, quotes values or is no text, so it cannot separate columns; give another"
+        )
+    return delimiter
 
 
 class FieldMapping(Config):
@@ -34,7 +43,8 @@ class TextReader(Config):
     type: Literal["text"]
     """The reader."""
     paths: Paths
-    """Files, folders (searched for *.txt, *.txt.gz, *.txt.zst), globs or URLs of any of these."""
+    """Files, folders (searched for *.txt, plain or compressed), globs or URLs of any of these. `/./` in one says where
+    the names begin that its files have in the corpus."""
     document: Literal["file", "paragraph"] = "file"
     """What a document is: the whole file, or each stretch between blank lines."""
 
@@ -55,7 +65,7 @@ class CsvReader(FieldMapping):
     """The reader."""
     paths: Paths
     """Files, folders (searched for *.csv and *.tsv, .gz and .zst too), globs or URLs of any of these."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_separates)] = ","
     """What separates columns."""
 
 
@@ -103,18 +113,18 @@ class HuggingFaceReader(FieldMapping):
 
     type: Literal["huggingface"]
     """The reader."""
-    dataset: str
+    dataset: FilePath
     """Hub id, local folder, or a builder's name (`json`, `parquet`, `csv`, `text`) with `data_files`."""
     name: str | None = None
     """The dataset's configuration."""
     split: str = "train"
     """Which split."""
-    data_files: tuple[str, ...] = ()
+    data_files: tuple[FilePath, ...] = ()
     """Files of a builder."""
     revision: str | None = None
     """Commit of a hub dataset; give it, so that the same config always reads the same rows."""
     num_shards: PositiveInt = 1
-    """Into how many parts the stream is divided, each read by a task of its own."""
+    """Into how many parts the stream is divided, each read by a task of its own unless it is known to be small."""
 
 
 Reader = Annotated[

@@ -7,14 +7,20 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from pipeline.config.base import Config
 from pipeline.config.prep.executors import Executor, LocalExecutor
 from pipeline.config.prep.filters import Cleaning, Filter
+from pipeline.config.prep.metadata import require_metadata, require_url
+from pipeline.config.prep.paths import FilePath
 from pipeline.config.prep.readers import Reader
 from pipeline.config.prep.tokenizer import Tokenizer
+from pipeline.config.sentences import NAME_PATTERN
+
+MAX_SIGNATURE_HASHES = 10_000
+"""Hashes computed of each document to find near-duplicates."""
 
 
 class Source(Config):
     """One named part of the corpus; training mixes sources by weight."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     """Lower-case name; it becomes the folder of its shards."""
     reader: Reader
     """Where its documents come from."""
@@ -27,12 +33,22 @@ class Source(Config):
 class MinHash(Config):
     """Near-duplicates by MinHash and banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4)."""
 
-    shingle_words: PositiveInt = 5
+    shingle_words: Annotated[int, Field(ge=1, le=100)] = 5
     """Words in a shingle."""
-    bands: PositiveInt = 14
-    """Bands; documents that agree in one are taken for duplicates."""
+    bands: Annotated[int, Field(ge=1, le=512)] = 14
+    """Bands; documents that agree in one are taken for duplicates. Each costs 16 bytes a document in `work`."""
     rows: PositiveInt = 8
     """Hashes in a band. 14 bands of 8 rows find pairs of Jaccard similarity 0.75 in about 77 of 100 cases."""
+
+    @model_validator(mode="after")
+    def hashes_are_not_too_many(self) -> "MinHash":
+        """A document's signature fits into some kilobytes; the largest published ones have 9,000 hashes."""
+        if self.bands * self.rows > MAX_SIGNATURE_HASHES:
+            raise ValueError(
+                f"bands ({self.bands}) times rows ({self.rows}) must be at most {MAX_SIGNATURE_HASHES}, the hashes of a"
+                " document; take fewer of either"
+            )
+        return self
 
 
 class Dedup(Config):
@@ -47,12 +63,12 @@ class Dedup(Config):
 class HeldOut(Config):
     """Documents of an appended source that hold text of the corpus's validation and test documents are dropped."""
 
-    ngram: PositiveInt = 13
+    ngram: Annotated[int, Field(ge=1, le=100)] = 13
     """Words in an n-gram (Brown et al. 2020, arXiv:2005.14165, C); shorter documents are compared as a whole only, by
     `dedup`. N-grams that several held-out documents have in common, such as licences, do not count."""
     max_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """A document goes if more of its n-grams than this share are held out, or if more than this share of a held-out
-    document's n-grams are in it (0.2: Touvron et al. 2023, arXiv:2307.09288, A.6)."""
+    document's n-grams are in it (0.2: Touvron et al. 2023, arXiv:2307.09288, A.6); and at least 3, or all it has."""
 
 
 class Shards(Config):
@@ -87,9 +103,9 @@ class PrepConfig(Config):
 
     stage: Literal["prep"]
     """Data preparation."""
-    output: str
+    output: FilePath
     """The corpus folder."""
-    work: str | None = None
+    work: FilePath | None = None
     """Folder of the finished tasks, on a disk that all workers see; `<output>.work` if not given."""
     keep_work: Literal["nothing", "hashes", "everything"] = "hashes"
     """What stays in `work` when the corpus is complete: hashes and signatures suffice to append a source later;
@@ -140,4 +156,15 @@ class PrepConfig(Config):
                 f"validation_share ({self.validation_share}) and test_share ({self.test_share}) must leave something"
                 " to train on"
             )
+        return self
+
+    @model_validator(mode="after")
+    def metadata_is_there(self) -> "PrepConfig":
+        """What filters and shards need of the documents is mapped."""
+        common = [(source.reader, self.filters) for source in self.sources if source.filters is None]
+        own = [(source.reader, source.filters) for source in self.sources if source.filters is not None]
+        require_url(common, "filters")
+        for step in own:
+            require_url([step], "a source's filters")
+        require_metadata(self.shards.metadata, [*common, *own])
         return self

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+from pipeline.config.prep.paths import FilePath
 
+_NAMED_AND_BYTE_PIECES = 4 + 256
+"""`<unk>`, `<s>`, `</s>`, `<pad>`, and a piece for each byte, so that any text can be spelled."""
 Encoder = Literal["auto", "reference"]
 
 
@@ -18,8 +21,8 @@ class TrainTokenizer(Config):
     """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or a unigram model (Kudo 2018, arXiv:1804.10959)."""
     vocab_size: PositiveInt
     """Number of pieces, control and byte pieces included."""
-    sample_bytes: PositiveInt = 20_000_000
-    """At most so much text is sampled."""
+    sample_bytes: Annotated[int, Field(ge=1, le=10_000_000_000)] = 20_000_000
+    """At most so much text is sampled. One worker holds it in memory, several times over."""
     character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9999
     """Share of the sample's characters that get a piece of their own; the others are spelled in bytes."""
     control_tokens: tuple[str, ...] = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -27,13 +30,21 @@ class TrainTokenizer(Config):
     encoder: Encoder = "auto"
     """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""
 
+    @model_validator(mode="after")
+    def bytes_have_room(self) -> "TrainTokenizer":
+        """There are more pieces than those that every tokenizer has."""
+        num_fixed = _NAMED_AND_BYTE_PIECES + len(self.control_tokens)
+        if self.vocab_size <= num_fixed:
+            raise ValueError(f"vocab_size ({self.vocab_size}) is too small for all bytes; use more than {num_fixed}")
+        return self
+
 
 class GivenTokenizer(Config):
     """Use an existing tokenizer: a folder with `tokenizer.model` or `tokenizer.json`."""
 
     type: Literal["given"]
     """Use one."""
-    path: str
+    path: FilePath
     """The folder."""
     encoder: Encoder = "auto"
     """`auto` takes the fast encoder where it gives the same ids; `reference` never does."""

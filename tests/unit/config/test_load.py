@@ -74,7 +74,7 @@ def test_every_number_python_writes_is_read_back(number: float) -> None:
     [
         ("a: 1\nb: 2\na: 3\n", r"config.yaml, line 3: key 'a' is given twice"),
         ("a:\n  b: 1\n  b: 1\n", r"config.yaml, line 3: key 'b' is given twice"),
-        ("a: [1\nb: 2\n", r"config.yaml is not valid YAML: .* line 2"),
+        ("a: [1\nb: 2\n", r"config.yaml is not valid YAML: while parsing a flow sequence in line 1, .* line 2"),
         ("a: !!python/object/apply:os.getcwd []", r"config.yaml is not valid YAML"),
         ("- 1\n- 2\n", r"config.yaml must hold a mapping of keys to values, found list"),
         ("", r"config.yaml must hold a mapping of keys to values, found NoneType"),

@@ -23,7 +23,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_the_version_before_is_read(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, {"web": [[[1]]]})
     values = json.loads((tmp_path / "manifest.json").read_text())
-    del values["test"]
+    del values["test"], values["files"], values["sha256"]
     (tmp_path / "manifest.json").write_text(json.dumps({**values, "format_version": 1}))
     assert read_manifest(tmp_path).train == corpus.manifest.train
 
@@ -53,6 +53,19 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(tmp_path: Path, changes: d
     with pytest.raises(CorpusError, match=message) as error:
         read_manifest(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_no_byte_of_a_manifest_changes_unnoticed(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, {"web": [[[1]], [[2, 3]]]})
+    path = corpus.folder / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            found = read_manifest(tmp_path)
+        except CorpusError:
+            continue
+        assert found == corpus.manifest  # white space, or the name of the checksum
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "7"])

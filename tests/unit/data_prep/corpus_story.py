@@ -27,10 +27,12 @@ SOURCES: dict[str, dict[str, Any]] = {
             "near_duplicate": 497,
             "url:domain": 3,
         },
+        "steps": ["cleaning", "url", "language", "gopher_quality"],
         "kept": 5_000,
         "text_bytes": 12_345,
         "encoders": {"gigatoken": 2, "sentencepiece": 1},
         "re_encoded_shards": 1,
+        "versions": {"tarmac": "0.1.0", "numpy": "9.8.7"},
     },
     "code": {
         "files": 1,
@@ -44,6 +46,7 @@ SOURCES: dict[str, dict[str, Any]] = {
         "text_bytes": 678,
         "encoders": {"gigatoken": 1},
         "re_encoded_shards": 0,
+        "versions": {"tarmac": "0.1.0", "numpy": "9.9.0", "pyarrow": "77.1"},
     },
 }
 CONTENT: dict[str, Any] = {

@@ -92,6 +92,18 @@ class Counted(Task):
         return count
 
 
+@dataclass(frozen=True)
+class IgnoresCtrlC(Task):
+    """Tells whether its process does."""
+
+    phase: ClassVar[str] = "ignores"
+    result_type: ClassVar[type] = bool
+    number: int
+
+    def run(self, work: Path, folder: Path) -> bool:
+        return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
 def ran(work: Path) -> list[int]:
     """Which squares were computed, each as often as it was."""
     log = work / "ran.log"

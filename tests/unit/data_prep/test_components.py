@@ -18,6 +18,7 @@ from data_prep.dedup.ordered import stretches
 from data_prep.dedup.stars import Star, large_star, lowest_neighbours, small_star
 from data_prep.documents.rows import BAND_ROW, BANDS, RowWriter
 from data_prep.documents.source import hash_ranges
+from pipeline.errors import CorpusError
 
 Documents = dict[int, list[int]]
 """Node -> its band hashes."""
@@ -223,7 +224,7 @@ def test_a_star_larger_than_memory_is_read_in_pieces(tmp_path: Path) -> None:
         writer.add(path_through(leaves))
     budget = Budget(100, 100)
     stars, _ = connected(tmp_path, [tmp_path / "edges"], budget)
-    sizes = [len(np.load(path)) for folder in stars for path in folder.iterdir()]
+    sizes = [len(np.load(path)) for folder in stars for path in folder.glob("*.npy")]
     assert max(sizes) < 200
     assert sum(sizes) == 2 * len(leaves)
     parts = [decide(stars, *bounds, budget.max_edges) for bounds in hash_ranges(budget.num_ranges)]
@@ -243,6 +244,17 @@ def test_random_graphs_as_networkx_sees_them(tmp_path: Path, num_edges: int) -> 
     expected = sorted([node, min(part)] for part in components for node in part if node != min(part))
     assert decision.duplicates.tolist() == expected
     assert decision.clusters == Counter(len(part) for part in components)
+
+
+@pytest.mark.parametrize("name", ["edges-000001.npy", "edges.count"])
+def test_a_lost_file_of_edges_is_an_error(tmp_path: Path, name: str) -> None:
+    with EdgeWriter(tmp_path, 2) as writer:
+        for leaf in range(1, 7):
+            writer.add(edges_of([(leaf, 0)]))
+    assert sum(map(len, read_edges([tmp_path], 0, 9, 10))) == 6
+    (tmp_path / name).unlink()
+    with pytest.raises(CorpusError, match=rf"{name} is missing or damaged"):
+        list(read_edges([tmp_path], 0, 9, 10))
 
 
 def test_stars_of_one_node() -> None:

@@ -89,17 +89,28 @@ def expected(sources: Mapping[str, Documents]) -> tuple[dict[str, list[int]], di
 
 
 @pytest.mark.parametrize("max_rows", [1, 10, 10**6])
-@pytest.mark.parametrize("range_rows", [10, 10**6])
+@pytest.mark.parametrize(("range_rows", "range_nodes"), [(10, 10**6), (10**6, 10**6), (10**6, 7)])
 def test_what_goes_is_what_the_definition_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int, range_rows: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int, range_rows: int, range_nodes: int
 ) -> None:
     monkeypatch.setattr(ordered, "MAX_BYTES", max_rows * HASH_ROW.itemsize)
     monkeypatch.setattr(near, "_RANGE_ROWS", range_rows)
+    monkeypatch.setattr(near, "_RANGE_NODES", range_nodes)
     result, nodes = found(SOURCES, runner_for(tmp_path))
     goes, clusters = expected(SOURCES)
     assert nodes == goes
     assert result.clusters == clusters
     assert len(clusters) > 1
+
+
+def test_without_a_link_there_are_ranges_enough_for_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near, "_RANGE_NODES", 100)
+    runner = runner_for(tmp_path)
+    _, nodes = found({"a": {spread(number): (spread(1000 + number),) for number in range(1000)}}, runner)
+    assert nodes == {"a": []}
+    assert len(runner.tasks["near"]) in (10, 11)  # the header of the rows' file counts, too
 
 
 def test_an_appended_source_leaves_the_tasks_of_the_others_finished(

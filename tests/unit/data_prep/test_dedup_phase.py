@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.dedup import phase
 from data_prep.dedup.exact import Kept
-from data_prep.dedup.near import NearDuplicates
+from data_prep.dedup.near import NearDuplicates, find_near_duplicates
 from data_prep.dedup.phase import deduplicate, source_reads
 from data_prep.documents.rows import GONE, read_rows
 from data_prep.documents.runs import DOCUMENTS_NAME
@@ -76,4 +76,19 @@ def test_the_digest_is_that_of_the_contents_not_of_the_folders(tmp_path: Path) -
 def test_whatever_changes_in_a_document_changes_the_digest(tmp_path: Path, change: dict[str, Any]) -> None:
     runner = runner_for(tmp_path)
     changed = [DOCUMENTS[0]._replace(**change), *DOCUMENTS[1:]]
-    assert read(runner, "b", changed, "changed").digest != read(runner, "b", DOCUMENTS).digest
+    now, before = read(runner, "b", changed, "changed"), read(runner, "b", DOCUMENTS)
+    assert now.documents_digest != before.documents_digest
+    assert (now.digest == before.digest) == ("metadata" in change)
+
+
+def test_metadata_alone_changes_no_task_of_deduplication(tmp_path: Path) -> None:
+    runner = runner_for(tmp_path)
+    before = read(runner, "a", DOCUMENTS)
+    deduplicate([before], 40, True, find_near_duplicates([before], runner), runner)
+    again = runner_for(tmp_path)
+    after = read(again, "a", [one._replace(metadata=b'{"language":"en"}') for one in DOCUMENTS], label="with metadata")
+    deduplicate([after], 40, True, find_near_duplicates([after], again), again)
+    assert counts(again)["read"] == (2, 2)
+    assert {phase: ran for phase, (_, ran) in counts(again).items() if phase != "read"} == {
+        "links": 0, "clusters": 0, "near": 0, "dedup": 0,
+    }  # fmt: skip

@@ -12,7 +12,7 @@ from rich.console import Console
 from data_prep.executors.local import LocalProcesses
 from data_prep.tasks.runner import Runner
 from pipeline.errors import CorpusError, TokenizerError
-from tests.unit.data_prep.executor_tasks import Counted, Killed, Refused, Square, begun, ran, wait_until
+from tests.unit.data_prep.executor_tasks import Counted, IgnoresCtrlC, Killed, Refused, Square, begun, ran, wait_until
 
 
 def runner(work: Path, executor: LocalProcesses, console: Console | None = None) -> Runner:
@@ -60,6 +60,13 @@ def test_without_the_job_its_workers_end(tmp_path: Path) -> None:
     job.wait()
     workers = [int(path.name.rpartition("-")[2]) for path in begun(tmp_path)]
     wait_until(lambda: not any(map(psutil.pid_exists, workers)))
+
+
+def test_ctrl_c_is_the_jobs_affair(tmp_path: Path) -> None:
+    """It reaches workers too, also while they wait for work."""
+    with LocalProcesses(2) as executor:
+        done = runner(tmp_path, executor).run([IgnoresCtrlC(number) for number in range(2)])
+    assert [one.result for one in done] == [True, True]
 
 
 def test_away_from_a_terminal_a_phase_is_a_line(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.executors.slurm import SlurmArrays, failure
+from data_prep.corpus.places import work_path
+from data_prep.executors.slurm import SlurmArrays, cancel_left_over, failure
 from data_prep.executors.slurm_queue import ranges, sbatch_options
+from data_prep.work import work_folder
 from pipeline.config.prep.executors import SlurmExecutor
+from pipeline.config.prep.recipe import PrepConfig
 from pipeline.errors import ConfigError, CorpusError, TarmacError
+from pipeline.runtime.logs import get_logger
 
 
 @given(st.sets(st.integers(0, 300), min_size=1))
@@ -46,6 +50,44 @@ def test_without_slurm_the_cure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_workers_are_64_if_not_given() -> None:
     assert SlurmArrays(SlurmExecutor(type="slurm"), None).workers == 64
     assert SlurmArrays(SlurmExecutor(type="slurm"), 3).workers == 3
+
+
+def config_for(tmp_path: Path, executor: str) -> PrepConfig:
+    values = {
+        "stage": "prep",
+        "output": str(tmp_path / "out"),
+        "sources": [{"name": "a", "reader": {"type": "text", "paths": [str(tmp_path)]}}],
+        "tokenizer": {"type": "train", "vocab_size": 300},
+        "executor": {"type": executor},
+    }
+    return PrepConfig.model_validate(values)
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_jobs_of_a_killed_driver_end_whatever_runs_the_tasks_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    for command in ("scancel", "squeue"):
+        (tmp_path / command).write_text(f'#!/bin/sh\necho {command} "$@" >> {tmp_path}/log\n')
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    job = work_path(config_for(tmp_path, executor)) / "jobs" / "read-0123"
+    job.mkdir(parents=True)
+    (job / "tasks.pkl").write_bytes(b"https://there/?signature=secret")
+    with work_folder(config_for(tmp_path, executor)):
+        assert (tmp_path / "log").read_text().splitlines()[0] == "scancel --name=tarmac-read-0123"
+        assert not job.exists()
+
+
+def test_without_slurm_its_jobs_are_left_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(get_logger("slurm"), "propagate", True)
+    (tmp_path / "jobs" / "read-0123").mkdir(parents=True)
+    cancel_left_over(tmp_path)
+    assert (tmp_path / "jobs" / "read-0123").exists()
+    assert f"{tmp_path}/jobs has jobs of SLURM that may go on" in caplog.text
 
 
 @pytest.mark.parametrize(

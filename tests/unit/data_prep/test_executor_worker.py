@@ -1,5 +1,6 @@
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.executors.worker import ERROR_SUFFIX, TASKS_NAME, pack, read_error
+from data_prep.tasks.code import code_identity
 from data_prep.tasks.runner import Item, run_item
 from data_prep.tasks.store import complete, find_done, task_folder
 from data_prep.tasks.task import Task
@@ -22,7 +24,7 @@ def items(*tasks: Task) -> list[Item]:
 
 
 def write_shares(work: Path, *shares: list[Item]) -> str:
-    content = pack((work, partial(run_item, work), shares))
+    content = pack((work, partial(run_item, work, {}), shares))
     (work / TASKS_NAME).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -35,7 +37,7 @@ def work_on(work: Path, sha256: str, number: int) -> "subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_an_array_task_runs_its_share_without_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_array_task_runs_its_share_without_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     first, second, third = items(Square(1), Square(2), Square(3))
     complete(tmp_path, *second)
@@ -66,3 +68,22 @@ def test_tasks_that_were_changed_are_never_unpickled(tmp_path: Path) -> None:
     assert type(error) is CorpusError
     assert sha256 in str(error)
     assert hashlib.sha256(evil).hexdigest() in str(error)
+
+
+def test_a_worker_of_another_version_refuses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a node with a Tarmac of its own; the driver tells which library it is."""
+    monkeypatch.syspath_prepend(ROOT)
+    task = Square(1)
+    here = code_identity(task.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.tasks.task.code_identity", lambda modules: {**here, "python": "2.7"})
+        (item,) = items(task)
+    content = pack((tmp_path, partial(run_item, tmp_path, {task.modules: {**here, "python": "2.7"}}), [[item]]))
+    (tmp_path / TASKS_NAME).write_bytes(content)
+    done = work_on(tmp_path, hashlib.sha256(content).hexdigest(), 0)
+    error = read_error(tmp_path / f"0{ERROR_SUFFIX}")
+    assert type(error) is CorpusError
+    difference = f"python {platform.python_version()} instead of 2.7"
+    assert f"would run otherwise than planned ({difference}); let all workers" in str(error)
+    assert done.returncode == 2
+    assert ran(tmp_path) == []

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from data_prep.corpus.existing import PREP_NAME, config_sha256, find_existing, inputs_sha256, source_sha256
+from data_prep.corpus.existing import config_sha256, find_existing, inputs_sha256, source_sha256
 from data_prep.plan import SourcePlan
 from data_prep.readers.files import InputFile
 from pipeline.config.load import validate
 from pipeline.config.prep.recipe import PrepConfig
-from pipeline.corpus.manifest import Manifest, TokenizerEntry, write_manifest
+from pipeline.corpus.manifest import PREP_NAME, Manifest, TokenizerEntry, write_manifest
 from pipeline.errors import ConfigError, CorpusError
 
 NAMES = ("web", "code")  # not in the order of the alphabet

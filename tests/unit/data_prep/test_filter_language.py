@@ -39,13 +39,13 @@ def test_languages_are_told_apart_and_recorded(code: str) -> None:
     metadata: dict[str, str] = {}
     judged = judge(TEXTS[code], metadata)
     assert metadata == {"language": code}
-    assert judged == (TEXTS[code] if code in ("en", "zh") else Dropped(f"language:{code}"))
+    assert judged == (TEXTS[code] if code in ("en", "zh") else Dropped(code))
 
 
 def test_a_large_distance_is_no_language() -> None:
     judge = language.build(LanguageFilter(type="language", keep=("en",), min_score=200))
     metadata: dict[str, str] = {}
-    assert judge("qx zzq wvvk 0101 qqj", metadata) == Dropped("language:unknown")
+    assert judge("qx zzq wvvk 0101 qqj", metadata) == Dropped("unknown")
     assert metadata["language"] == "unknown"
 
 
@@ -76,8 +76,8 @@ def test_fasttext(tmp_path: Path) -> None:
     judge = language.build(config)
     found: list[dict[str, str]] = [{}, {}, {}]
     assert judge("the the\nthe", found[0]) == "the the\nthe"
-    assert judge("der der der", found[1]) == Dropped("language:de")
-    assert judge("the der", found[2]) == Dropped("language:unknown")
+    assert judge("der der der", found[1]) == Dropped("de")
+    assert judge("the der", found[2]) == Dropped("unknown")
     assert [metadata["language"] for metadata in found] == ["en", "de", "unknown"]
 
 

@@ -1,5 +1,6 @@
 """What all filters have in common."""
 
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.filters import build_filters, check_cleaning, check_filters, filter_inputs
-from data_prep.filters.base import Dropped, Filter
+from data_prep.filters.base import Dropped, Filter, apply_all
 from data_prep.filters.cleaning import clean_text
 from pipeline.config.prep.filters import (
     C4Quality,
@@ -68,6 +69,9 @@ def test_filters_never_fail_and_hold_no_state(filters: list[tuple[str, Filter]],
         assert first == second
         if isinstance(judged, str):
             judged.encode("utf-8")
+        else:
+            assert not judged.reason.startswith(name)  # it is put before the reason
+            assert ":" not in judged.reason
 
 
 @given(text=TEXTS)
@@ -115,3 +119,19 @@ def test_all_is_well() -> None:
 def test_a_check_finds_the_second_filters_mistake() -> None:
     with pytest.raises(ConfigError, match=r"'nothing\*' matches no file"):
         check_filters([EVERYTHING[0], Decontaminate(type="decontaminate", paths=("nothing*",))])
+
+
+def test_what_all_filters_leave_of_a_text_and_which_of_them_dropped_it() -> None:
+    def shout(text: str, metadata: MutableMapping[str, str]) -> str:
+        metadata["loud"] = "yes"
+        return text.upper()
+
+    def short(text: str, metadata: MutableMapping[str, str]) -> str | Dropped:
+        return text if len(text) > 3 else Dropped("short")
+
+    found: dict[str, str] = {}
+    steps: list[tuple[str, Filter]] = [("shout", shout), ("rule", short), ("shout_2", shout)]
+    assert apply_all(steps, "long", found) == ("LONG", None)
+    assert found == {"loud": "yes"}
+    assert apply_all(steps, "no", {}) == ("NO", "rule:short")
+    assert apply_all([], "no", {}) == ("no", None)

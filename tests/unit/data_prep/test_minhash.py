@@ -3,7 +3,6 @@ import hashlib
 import json
 import random
 import sys
-import unicodedata
 from itertools import combinations
 from pathlib import Path
 
@@ -13,33 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.dedup import minhash, signatures
 from data_prep.dedup.minhash import band_hashes
-from data_prep.dedup.shingles import PIECE_CHARACTERS, shingles
+from data_prep.dedup.shingles import shingles
+from data_prep.dedup.signatures import BandCollector
+from data_prep.documents.rows import BANDS, RowWriter, read_rows
+from data_prep.documents.words import PIECE_CHARACTERS, pieces
+from pipeline.config.load import validate
 from pipeline.config.prep.recipe import MinHash
-from pipeline.errors import MissingDependencyError
+from pipeline.errors import ConfigError, MissingDependencyError
+from tests.unit.data_prep.naive_words import mixed_text, naive_words
 
 SINGLE_WORDS = MinHash(shingle_words=1)
 TEXTS = ["The quick, brown fox; jumps over the lazy dog.", "Straße ÉCOLE 42", "", " -- ", "敏捷的棕色狐狸 jumps"]
-
-WHOLE_WORDS = "\0狐狸カกໄကក\U00020000\U0002f800"
-mixed_text = st.text(
-    st.sampled_from("aAbÀàß9_ .,'\n-аĀ\u0301İ한𝕏😀。\ud800" + WHOLE_WORDS) | st.characters(max_codepoint=0xDFF),
-    max_size=60,
-)
-
-
-def naive_words(text: str) -> list[str]:
-    """Words by a second way: character by character."""
-    words, inside = [], False
-    for character in text:
-        alone = character in WHOLE_WORDS
-        is_word = alone or unicodedata.category(character)[0] in "LMN"
-        if is_word and inside and not alone:
-            words[-1] += character.lower()[0]
-        elif is_word:
-            words.append(character.lower()[0])
-        inside = is_word and not alone
-    return words
 
 
 def naive_shingles(text: str, num_words: int) -> list[tuple[str, ...]]:
@@ -95,9 +80,9 @@ def test_a_short_text_is_one_shingle() -> None:
 
 def test_long_texts_are_cut() -> None:
     text = "".join(f"word{number} " for number in range(PIECE_CHARACTERS // 4))
-    pieces = [text[start : start + PIECE_CHARACTERS] for start in range(0, len(text), PIECE_CHARACTERS)]
-    assert len(pieces) > 2
-    assert (shingles([text], 3).hashes == shingles(pieces, 3).hashes).all()
+    cut = list(pieces(text))
+    assert len(cut) == -(-len(text) // PIECE_CHARACTERS) > 2
+    assert np.array_equal(shingles([text], 3).hashes, shingles(cut, 3).hashes)
 
 
 @given(texts=st.lists(mixed_text, min_size=2, max_size=8), cut=st.integers(0, 8))
@@ -183,6 +168,35 @@ def test_the_same_near_duplicates_as_datasketch_finds() -> None:
     assert 100 < expected < 120
     assert abs(len(ours - high) - expected) < 35
     assert abs(len(theirs - high) - expected) < 35
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"bands": 513}, "bands is 513; input should be less than or equal to 512"),
+        ({"shingle_words": 101}, "shingle_words is 101; input should be less than or equal to 100"),
+        (
+            {"bands": 450, "rows": 23},
+            r"bands \(450\) times rows \(23\) must be at most 10000, the hashes of a document; take fewer of either",
+        ),
+    ],
+)
+def test_signatures_have_a_bound(values: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        validate(MinHash, values, "my.yaml")
+    validate(MinHash, {"bands": 450, "rows": 20}, "my.yaml")  # RefinedWeb's
+
+
+def test_large_signatures_are_computed_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, sizes = MinHash(bands=2, rows=3), []
+    monkeypatch.setattr(signatures, "_BATCH_HASHES", 6 * 4)
+    monkeypatch.setattr(minhash, "band_hashes", lambda texts, _: sizes.append(len(texts)) or band_hashes(texts, config))
+    with RowWriter(tmp_path) as rows, BandCollector(config, rows) as collector:
+        for node in range(12):
+            collector.add(node, f"word{node}")
+            rows.add(node, 0, node, 1, 0)
+    assert sizes == [5, 5, 2]
+    assert len(read_rows([tmp_path], BANDS, 0, 2**64 - 1)) == 24
 
 
 def test_without_rensa_the_message_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import pytest
 import zstandard
 
-from data_prep.build import Built, BuiltSource
-from data_prep.corpus.output import CorpusFolder, link
+from data_prep.built import Built, BuiltSource
+from data_prep.corpus.losses import link
+from data_prep.corpus.output import CorpusFolder
+from data_prep.corpus.tidy import is_tidy, tidy
 from data_prep.dedup.exact import Kept
 from data_prep.dedup.near import NearDuplicates
 from data_prep.documents.source import SourceDocuments
@@ -20,7 +22,7 @@ from data_prep.plan import SourcePlan
 from data_prep.tasks.store import Done, complete, find_done, task_folder
 from data_prep.tasks.task import Task
 from pipeline.config.prep.recipe import Source
-from pipeline.corpus.manifest import Manifest, ShardEntry, TokenizerEntry
+from pipeline.corpus.manifest import Manifest, ShardEntry, Split, TokenizerEntry, read_manifest
 from pipeline.errors import ConfigError
 from tests.unit.data_prep.killing import killed_at
 from tests.unit.data_prep.write_task import files
@@ -84,8 +86,19 @@ def built(work: Path, names: Sequence[str], salt: str = "", num_shards: int = 2)
     return Built(sources, tokenizer, NearDuplicates())
 
 
-def manifest_of(built: Built, config: str = "") -> Manifest:
-    entry = ShardEntry(name="n", bytes=1, sha256="s", tokens=1, documents=1, text_bytes=1, chunks=1)
+def entries_of(built: Built, split: Split) -> dict[str, list[ShardEntry]]:
+    return {
+        one.plan.source.name: [
+            ShardEntry(name=Path(output.name).name, bytes=1, sha256="s", tokens=1, documents=1, text_bytes=1, chunks=1)
+            for done in one.shards.get(split, [])
+            for output in done.outputs
+            if output.name.endswith(".tar")
+        ]
+        for one in built.sources
+    }
+
+
+def manifest_of(built: Built, config: str = "", before: Manifest | None = None) -> Manifest:
     names = [one.plan.source.name for one in built.sources]
     return Manifest(
         format_version=2,
@@ -93,8 +106,8 @@ def manifest_of(built: Built, config: str = "") -> Manifest:
         tokenizer=TokenizerEntry(fingerprint="0", vocab_size=300, eos_id=2),
         config_sha256=config,
         versions={},
-        train={name: [entry] for name in names},
-        validation={},
+        train=entries_of(built, "train") | (before.train if before else {}),
+        validation=entries_of(built, "validation") | (before.validation if before else {}),
         statistics={"sources": {name: {} for name in names}, "generations": [names]},
     )
 
@@ -106,8 +119,9 @@ def create(folder: CorpusFolder, built: Built, config: str = "") -> Any:
     return folder.create(built, manifest_of(built, config), FIGURES, seed=0)
 
 
-def append(folder: CorpusFolder, built: Built, config: str = "") -> Any:
-    return folder.append(built, manifest_of(built, config), FIGURES, seed=0)
+def append(folder: CorpusFolder, built: Built, before: Manifest, config: str = "") -> Any:
+    figures = {**FIGURES, "stats.json": {"sources": {config: {}}}}
+    return folder.append(built, manifest_of(built, config, before), figures, seed=0)
 
 
 def expected_names(names: Sequence[str], num_shards: int = 2) -> set[str]:
@@ -236,13 +250,17 @@ def test_what_is_appended_leaves_the_files_that_are_there(tmp_path: Path) -> Non
     folder, both = CorpusFolder(output, work), built(work, ("web", "code"))
     create(folder, built(work, ("web",)))
     before = {path: path.stat() for path in sorted(output.glob("*/web/*"))}
-    append(folder, without_shards(both, "web"))
+    append(folder, without_shards(both, "web"), read_manifest(output))
     assert set(files(output)) == expected_names(("web", "code"))
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in before] == [
         (stat.st_ino, stat.st_mtime_ns) for stat in before.values()
     ]
     create(CorpusFolder(tmp_path / "at once", work), both)
-    assert files(output) == files(tmp_path / "at once")
+    at_once = files(tmp_path / "at once")
+    assert {name for name, content in files(output).items() if content != at_once[name]} == {
+        "manifest.json",
+        "stats.json",
+    }
 
 
 def without_shards(built: Built, name: str) -> Built:
@@ -257,30 +275,38 @@ def without_shards(built: Built, name: str) -> Built:
 
 
 def test_killed_at_any_moment_an_append_has_changed_nothing_or_everything(tmp_path: Path) -> None:
-    """What was there stays whole, and the next start ends where an unkilled one does, with another config too."""
+    """All that the manifest names is whole, and the next start ends where an unkilled one does, with another config or
+    with that of the corpus as it was too."""
     work = tmp_path / "work"
     first = built(work, ("web",))
     tried = without_shards(built(work, ("web", "code"), "tried", num_shards=3), "web")
     wanted = without_shards(built(work, ("web", "code"), "wanted"), "web")
     create(CorpusFolder(tmp_path / "expected", work), first)
-    before = files(tmp_path / "expected")
-    append(CorpusFolder(tmp_path / "expected", work), wanted, "wanted")
+    before, manifest = files(tmp_path / "expected"), read_manifest(tmp_path / "expected")
+    append(CorpusFolder(tmp_path / "expected", work), wanted, manifest, "wanted")
     expected = files(tmp_path / "expected")
+    create(CorpusFolder(tmp_path / "done", work), first)
+    append(CorpusFolder(tmp_path / "done", work), tried, manifest, "tried")
+    done = files(tmp_path / "done")
     states = set()
     for moment in range(0, 10_000, 7):
         output = tmp_path / str(moment)
         folder = CorpusFolder(output, work)
         create(folder, first)
-        was_killed = killed_at(moment, append, folder, tried, "tried")
+        was_killed = killed_at(moment, append, folder, tried, manifest, "tried")
         found = files(output)
         finished = found["manifest.json"] != before["manifest.json"]
-        states.add(finished)
-        assert {name: found[name] for name in before if "/web/" in name} == {
-            name: content for name, content in before.items() if "/web/" in name
-        }
+        states.add((finished, is_tidy(output)))
+        whole = before.keys() if not finished else done.keys() - {"stats.json", "pairs/train.jsonl"}
+        assert all(found[name] == (done if finished else before)[name] for name in whole)
         if not was_killed:
+            assert found == done
             break
-        if not finished:
-            append(folder, wanted, "wanted")
+        if not finished and moment % 2:
+            append(folder, wanted, manifest, "wanted")
             assert files(output) == expected
-    assert states == {False, True}
+        else:
+            tidy(output)
+            assert files(output) == (done if finished else before)
+            assert is_tidy(output)
+    assert states == {(False, True), (False, False), (True, False), (True, True)}

@@ -83,6 +83,16 @@ def test_huge_inputs_make_no_more_tasks_than_a_shard_can_look_into(folders: Sequ
     assert len(list(group_files(files))) <= 1.05 * MAX_TASKS
 
 
+@pytest.mark.parametrize("path", ["hf-dataset:org/name#{}/64", "https://host/{}.jsonl"])
+def test_files_of_unknown_size_are_tasks_of_their_own(path: str) -> None:
+    files = [InputFile(path.format(number), f"name#{number:05d}-of-00064", 0, "1") for number in range(64)]
+    assert list(group_files(files)) == [(file,) for file in files]
+
+
+def test_empty_files_share_a_task() -> None:
+    assert len(list(group_files([input_file(number, 0) for number in range(64)]))) == 1
+
+
 # plans and tasks
 
 
@@ -183,3 +193,12 @@ def test_a_file_that_a_filter_reads_is_part_of_the_key(corpus: Path) -> None:
     held_out.write_text(held_out.read_text().replace("two", "too"))
     os.utime(held_out, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert not set(keys_of(corpus, filters=filters)) & set(before)
+
+
+def test_the_size_at_which_all_of_a_source_is_read_again_is_the_documented_one() -> None:
+    """docs/data-prep.md names it among what is done again."""
+    files = [input_file(number, 2**24) for number in range(128 * 2**30 // 2**24)]
+    below, before = list(group_files(files[:-1])), list(group_files(files))
+    after = list(group_files([*files, input_file(10**6, 1)]))
+    assert below[:-2] == before[: len(below) - 2]
+    assert len(after) < 0.6 * len(before)

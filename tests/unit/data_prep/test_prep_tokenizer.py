@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from data_prep.tokenizer.train import cut, train_tokenizer
 from pipeline.config.prep.tokenizer import TrainTokenizer
@@ -127,10 +128,15 @@ def test_the_largest_that_is_named_works(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("vocab_size", [1, 100, 264, 268])
-def test_a_vocabulary_too_small(algorithm: str, vocab_size: int) -> None:
-    with pytest.raises(TokenizerError, match=rf"vocab_size \({vocab_size}\) is too small .* more than \d+"):
-        train_tokenizer(small_texts(300), config(algorithm, vocab_size))
+def test_a_vocabulary_too_small_for_the_text(algorithm: str) -> None:
+    with pytest.raises(TokenizerError, match=r"vocab_size \(268\) is too small .* more than \d+"):
+        train_tokenizer(small_texts(300), config(algorithm, 268))
+
+
+@pytest.mark.parametrize("vocab_size", [1, 100, 264])
+def test_a_vocabulary_too_small_for_all_bytes(vocab_size: int) -> None:
+    with pytest.raises(ValidationError, match=rf"vocab_size \({vocab_size}\) is too small .* more than 264"):
+        config("bpe", vocab_size)
 
 
 @pytest.mark.parametrize("texts", [[], [""]])
@@ -146,3 +152,8 @@ def test_an_error_in_reading_the_texts_is_itself() -> None:
 
     with pytest.raises(OSError, match="a disk is gone"):
         train_tokenizer(texts(), config())
+
+
+def test_a_sample_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 10000000000"):
+        TrainTokenizer(type="train", vocab_size=300, sample_bytes=10**10 + 1)

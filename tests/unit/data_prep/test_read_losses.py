@@ -31,11 +31,17 @@ def test_every_bad_record_is_written_with_file_position_and_reason(tmp_path: Pat
         losses.reject(BrokenRecord("broken_json", "é.jsonl", 7, "expected ,"))
         losses.reject(BrokenRecord("broken_json", "é.jsonl", 9))
         losses.reject(BrokenRecord("no_text", "b", 0, "half of a pair: \ud800"))
-    assert losses.rejected == {"broken_json": 2, "no_text": 1}
+        losses.reject(BrokenRecord("damaged_row_group", "c", 5, records=100))
+        losses.reject(BrokenRecord("cut_short", "d", 6, lost_bytes=1000))
+    assert losses.rejected == {"broken_json": 2, "no_text": 1, "damaged_row_group": 100, "cut_short": 1}
+    assert losses.lost_bytes == 1000
+    one = {"records": 1, "lost_bytes": 0}
     assert lines((tmp_path / REJECTS_NAME).read_bytes()) == [
-        {"file": "é.jsonl", "position": 7, "reason": "broken_json", "detail": "expected ,"},
-        {"file": "é.jsonl", "position": 9, "reason": "broken_json", "detail": ""},
-        {"file": "b", "position": 0, "reason": "no_text", "detail": "half of a pair: ?"},
+        {"file": "é.jsonl", "position": 7, "reason": "broken_json", "detail": "expected ,", **one},
+        {"file": "é.jsonl", "position": 9, "reason": "broken_json", "detail": "", **one},
+        {"file": "b", "position": 0, "reason": "no_text", "detail": "half of a pair: ?", **one},
+        {"file": "c", "position": 5, "reason": "damaged_row_group", "detail": "", "records": 100, "lost_bytes": 0},
+        {"file": "d", "position": 6, "reason": "cut_short", "detail": "", "records": 1, "lost_bytes": 1000},
     ]
     assert [path.name for path in tmp_path.iterdir()] == [REJECTS_NAME]
 

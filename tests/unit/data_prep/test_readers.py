@@ -1,13 +1,18 @@
 """Finding inputs, and plain text."""
 
+import glob
 import os
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import find_files, hash_file, read_file
+from data_prep.readers.local import expand
 from pipeline.config.prep.readers import Reader, StdlibReader
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
@@ -66,12 +71,79 @@ def test_a_file_that_is_too_long_says_what_to_do(tmp_path: Path) -> None:
     assert isinstance(document, Document)
 
 
-def test_files_folders_and_globs_give_each_file_once_with_distinct_origins(tmp_path: Path) -> None:
-    for name in ("one/x.txt", "two/x.txt", "two/y.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
+def write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def test_files_folders_and_globs_give_each_file_once(tmp_path: Path) -> None:
+    write_files(tmp_path, "one/x.txt", "two/z.txt", "two/y.md")
     reader = text_reader(tmp_path / "one", tmp_path / "one" / "x.txt", tmp_path / "*" / "y.md", tmp_path / "two")
-    assert origins(reader) == ["one/x.txt", "two/x.txt", "two/y.md"]
+    assert origins(reader) == ["two/y.md", "x.txt", "z.txt"]
+    assert all(Path(file.path).is_file() for file in find_files(reader))
+
+
+def test_another_entry_changes_no_origin(tmp_path: Path) -> None:
+    write_files(tmp_path, "a/one/x.txt", "a/two/y.txt", "b/z.txt")
+    entries = [tmp_path / "a" / "t*" / "*.txt", tmp_path / "a" / "one", tmp_path / "b" / "z.txt"]
+    alone = [find_files(text_reader(entry)) for entry in entries]
+    together = find_files(text_reader(*entries))
+    assert together == [file for files in alone for file in files]
+    assert find_files(text_reader(*reversed(entries))) == together
+
+
+def test_two_files_of_one_origin_are_told_with_a_cure_that_works(tmp_path: Path) -> None:
+    write_files(tmp_path, "2023/x.txt", "2024/x.txt")
+    with pytest.raises(ConfigError, match=r"2023/x\.txt and .*2024/x\.txt would both be called x\.txt") as caught:
+        find_files(text_reader(tmp_path / "2023", tmp_path / "2024"))
+    assert f"write /./ where names are to begin, such as {tmp_path}/./2023" in str(caught.value)
+    marked = [f"{tmp_path}/./2023", f"{tmp_path}/./2024/*.txt"]
+    assert origins(text_reader(*marked)) == ["2023/x.txt", "2024/x.txt"]
+    assert origins(text_reader(f"/.{tmp_path}/2023")) == [f"{tmp_path}/2023/x.txt"[1:]]
+
+
+def test_linked_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    write_files(tmp_path, "in/x.txt", "out/y.txt", "out/deep/z.txt")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "out" / "back").symlink_to(tmp_path / "in")
+    expected = ["linked/deep/z.txt", "linked/y.txt", "x.txt"]
+    for path in (tmp_path / "in", tmp_path / "in" / "**" / "*.txt", tmp_path / "in" / "**"):
+        assert origins(text_reader(path)) == expected
+
+
+NAMES = st.sampled_from(["a", "b", ".c", "d.txt", ".e.txt", "f.txt"])
+PARTS = st.sampled_from(["a", "*", "**", "?", "[ab]", "*.txt", ".*", "d.txt"])
+
+
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=3), max_size=6), st.lists(PARTS, min_size=1, max_size=4))
+def test_globs_are_those_of_python(
+    tmp_path_factory: pytest.TempPathFactory, paths: list[list[str]], parts: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("glob")
+    for path in paths:
+        with suppress(OSError):
+            write_files(folder, "/".join(path))
+    pattern = "/".join([str(folder), *parts])
+    expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
+    if any(sign in pattern for sign in "*?["):
+        assert {path for path, *_ in expand(pattern, ())[1]} == expected
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path, "a/x.txt", "b/y.txt")
+    listed = os.scandir
+
+    def scandir(folder: str) -> object:
+        if folder.endswith("b"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr("data_prep.readers.local.os.scandir", scandir)
+    for path in (tmp_path, tmp_path / "*" / "*.txt", tmp_path / "**"):
+        with pytest.raises(CorpusError, match=r"input folder .*/b cannot be listed: Permission denied"):
+            find_files(text_reader(path))
 
 
 def test_globs_reach_into_folders(tmp_path: Path) -> None:
@@ -95,11 +167,18 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     assert read_all(text_reader(tmp_path)) == [Document("here", "caf\\xe9.txt", 0, "coffee")]
 
 
-def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
-    (tmp_path / "c.txt").symlink_to(tmp_path / "nowhere")
-    assert origins(text_reader(tmp_path)) == origins(text_reader(tmp_path / "*")) == ["a.txt", "b.txt"]
+    (tmp_path / "c.md").symlink_to(tmp_path / "nowhere")
+    assert origins(text_reader(tmp_path)) == origins(text_reader(tmp_path / "*.txt")) == ["a.txt", "b.txt"]
+    for path in (tmp_path / "*", tmp_path / "c.md"):
+        with pytest.raises(CorpusError, match=r"input .*c\.md is a link that leads nowhere"):
+            find_files(text_reader(path))
+    (tmp_path / "d.txt").symlink_to("d.txt")
+    for path in (tmp_path, tmp_path / "d.txt"):
+        with pytest.raises(CorpusError, match=r"input .*d\.txt is a link that leads nowhere"):
+            find_files(text_reader(path))
 
 
 def test_size_and_version_are_those_of_the_file(tmp_path: Path) -> None:

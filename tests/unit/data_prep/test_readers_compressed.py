@@ -7,6 +7,7 @@ import lzma
 import random
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.readers.decompress import CODECS, PIECE_BYTES, DecompressedStream
+from data_prep.readers.decompress import PIECE_BYTES, DecompressedStream
 from data_prep.readers.flaw import Flaw
+from data_prep.readers.frames import CODECS, STEP_BYTES
 from data_prep.readers.lines import MAX_RECORD_BYTES
 from data_prep.readers.streams import open_input
 from pipeline.errors import CorpusError
@@ -190,7 +192,54 @@ def test_memory_is_bounded_whatever_the_file_holds(tmp_path: Path, suffix: str) 
     assert grown_mebibytes(tmp_path, 300_000) < 32
 
 
+@pytest.mark.parametrize("suffix", NAMES)
+def test_each_step_gives_a_bounded_amount_of_what_grows_without_end(suffix: str) -> None:
+    stored = COMPRESS[suffix](bytes(300 * MIB)) + COMPRESS[suffix](b"end")
+    frame, size, steps, data = next(codec for codec in CODECS if codec.suffix == suffix).begin(), 0, 0, stored
+    while not frame.eof:
+        output = frame.step(data)
+        assert len(output) <= 5 * STEP_BYTES
+        size, steps, data = size + len(output), steps + 1, frame.rest
+    assert size == 300 * MIB
+    assert steps >= size // (5 * STEP_BYTES)
+    assert decode(suffix, data) == (b"end", [])
+
+
+def wide_zstd_frame() -> bytes:
+    """A frame that wants a window of 1 GiB (RFC 8878, 3.1.1.1.2) for a block of 4 bytes."""
+    return b"\x28\xb5\x2f\xfd\x00\xa0\x21\x00\x00text"
+
+
+def wide_xz_frame() -> bytes:
+    """A stream whose one block says that it needs a dictionary of 1 GiB (the .xz file format, 3.1)."""
+    stored = bytearray(lzma.compress(b"text"))
+    assert stored[14:16] == b"\x21\x01"  # the filter LZMA2, with one byte of properties
+    stored[16] = 36
+    stored[20:24] = zlib.crc32(stored[12:20]).to_bytes(4, "little")
+    return bytes(stored)
+
+
+def test_a_frame_with_a_wild_window_is_refused_and_the_next_is_read() -> None:
+    assert zstandard.get_frame_parameters(wide_zstd_frame()).window_size == 1 << 30
+    assert zstandard.ZstdDecompressor(max_window_size=1 << 30).decompressobj().decompress(wide_zstd_frame()) == b"text"
+    assert decode(".zst", wide_zstd_frame() + zstandard.compress(b"next")) == (b"next", ["too_much_memory"])
+    assert decode(".xz", wide_xz_frame() + lzma.compress(b"next")) == (b"next", ["too_much_memory"])
+
+
 def test_memory_is_bounded_however_long_a_line_is(tmp_path: Path) -> None:
     line = b'{"text": "' + b"x" * (300 * MIB) + b'"}\n'
     (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(line + lines(1)[0]))
     assert grown_mebibytes(tmp_path, 2) < 3 * MAX_RECORD_BYTES / MIB
+
+
+@pytest.mark.parametrize("content", [b"some text", b""])
+def test_a_file_of_another_name_is_known_by_its_beginning(tmp_path: Path, content: bytes) -> None:
+    for suffix, compress in COMPRESS.items():
+        (tmp_path / f"{suffix[1:]}.txt").write_bytes(compress(content))
+    assert texts(read_all(make_reader("text", tmp_path))) == [content.decode()] * len(COMPRESS)
+
+
+def test_a_text_may_begin_like_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("BZh is what files of bzip2 begin with")
+    (tmp_path / "b.txt").write_text("BZh9")
+    assert texts(read_all(make_reader("text", tmp_path))) == ["BZh is what files of bzip2 begin with", "BZh9"]

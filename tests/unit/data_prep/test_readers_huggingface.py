@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from data_prep.documents.document import Document
+from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import find_files, hash_file
 from pipeline.config.prep.readers import Reader
 from pipeline.errors import ConfigError, CorpusError
@@ -91,6 +91,24 @@ def test_rows_without_text_and_files_that_break(folder: Path) -> None:
     found = read_all(reader(folder))
     assert texts(found) == ALL[:4]
     assert flaws(found) == [(4, "damaged_dataset")]
+
+
+def test_a_damaged_file_is_told_with_its_part_and_no_network_is_blamed(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "a.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"text": [f"text {number}" for number in range(2000)]}), path, row_group_size=1000)
+    chunk = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.dictionary_page_offset : chunk.dictionary_page_offset + chunk.total_compressed_size] = (
+        b"\xff" * chunk.total_compressed_size
+    )
+    path.write_bytes(content)
+    (reading,) = open_all(reader(path.parent))
+    *documents, broken = list(reading)
+    assert isinstance(broken, BrokenRecord)
+    assert len(documents) <= 1000
+    assert (broken.reason, broken.lost_bytes) == ("damaged_dataset", len(content))
+    assert reading.bytes == len(content)
 
 
 @pytest.mark.parametrize(

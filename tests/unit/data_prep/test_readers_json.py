@@ -13,6 +13,7 @@ from data_prep.documents.document import BrokenRecord, Document
 from data_prep.readers import json_values
 from data_prep.readers.flaw import Flaw
 from data_prep.readers.json_values import parse_line, read_values
+from data_prep.readers.jsonl import _is_one_value
 from pipeline.config.prep.readers import Reader
 from tests.unit.data_prep.read_records import MIB, flaws, make_reader, read_all, texts
 
@@ -39,7 +40,7 @@ def test_a_broken_record_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     details = [record.detail for record in read_all(jsonl(tmp_path)) if isinstance(record, BrokenRecord)]
     assert details[0] == "text is int, not text"
-    assert details[-1] == "text is not there"
+    assert details[-1] == "text is not there; there are t"
     assert all(details)
 
 
@@ -51,7 +52,7 @@ def test_nested_text_and_metadata(tmp_path: Path) -> None:
     metadata = {"dotted": "literal", "many": '[1, "é"]', "yes": "true", "inner": '{"y": "nested"}'}
     assert found == [
         Document("here", "a.jsonl", 0, "the text", metadata),
-        BrokenRecord("no_text", "a.jsonl", 1, "a.b is not there"),
+        BrokenRecord("no_text", "a.jsonl", 1, "a.b is not there; there are a"),
         Document("here", "a.jsonl", 2, "", {}),
     ]
 
@@ -119,6 +120,23 @@ ARRAYS = [
 def test_a_file_that_is_an_array_or_objects_over_several_lines(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)
     assert read_all(jsonl(tmp_path)) == [Document("here", "a.json", 0, "a"), Document("here", "a.json", 1, "b")]
+
+
+@pytest.mark.parametrize("first", [b'{"text": "cut', b'{"text":', b'{"text": "cut",', b'{"text": "cut"', b'{"t', b"{"])
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_lines_of_which_the_first_is_cut(tmp_path: Path, first: bytes, count: int) -> None:
+    (tmp_path / "a.json").write_bytes(first + b"\n" + b'{"text": "b"}\n' * count)
+    found = read_all(jsonl(tmp_path))
+    assert texts(found) == ["b"] * count
+    assert flaws(found) == [(0, "broken_json")]
+
+
+@given(st.lists(st.fixed_dictionaries({"text": st.text(), "more": VALUES}), min_size=1), st.sampled_from([0, 1, 4]))
+def test_objects_over_several_lines_are_not_taken_for_lines(records: list[dict[str, object]], indent: int) -> None:
+    content = b"\n".join(json.dumps(record, indent=indent).encode() for record in records)
+    assert _is_one_value("a.json", content)
+    lines = b"\n".join(json.dumps(record).encode() for record in records)
+    assert not _is_one_value("a.json", lines)
 
 
 @pytest.mark.parametrize(

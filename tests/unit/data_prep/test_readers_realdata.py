@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from data_prep.documents.document import BrokenRecord
 from data_prep.readers import FileReading
 from tests.unit.data_prep.read_records import figures, make_reader, open_all, texts
 
@@ -65,6 +66,14 @@ def test_every_file_of_the_crawl(realdata: Path, name: str) -> None:
     reading = open_one(path, type_)
     assert figures(reading) == (documents, skipped, Counter(broken))
     assert reading.content_hash == xxhash.xxh3_128_hexdigest(path.read_bytes())
+
+
+def test_what_is_lost_of_the_bad_ones(realdata: Path) -> None:
+    """Nobody knows what was behind the cut of the one that is cut: it counts as much as there is."""
+    name = "warcio/example-space-in-url.arc"
+    reading = open_one(realdata / "webcrawl" / name, "warc")
+    (broken,) = (record for record in reading if isinstance(record, BrokenRecord))
+    assert (broken.records, broken.lost_bytes, reading.bytes) == (1, 1873, 1873)
 
 
 EXAMPLES = [name for name, (_, found) in CRAWL.items() if name.startswith("warcio") and found[0] and "iana" not in name]

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from data_prep.documents.document import Document
 from data_prep.readers import find_files, hash_file, remote
 from data_prep.readers.remote import RemoteFile, persistently
+from data_prep.tasks.task import identity
 from pipeline.errors import ConfigError, CorpusError, MissingDependencyError
 from tests.unit.data_prep.read_records import make_reader, open_all, read_all, texts
 
@@ -64,10 +66,18 @@ def test_documents_and_hashes_are_those_of_the_local_files(memory: fsspec.Abstra
 
 @pytest.mark.usefixtures("memory")
 def test_local_paths_and_urls_together(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(records(9))
-    found = read_all(make_reader("jsonl", tmp_path, "memory://data", f"file://{tmp_path}/a.jsonl"))
+    (tmp_path / "z.jsonl").write_bytes(records(9))
+    found = read_all(make_reader("jsonl", tmp_path, "memory://data", f"file://{tmp_path}/z.jsonl"))
     assert sorted(texts(found)) == ["text 1", "text 2", "text 3", "text 9"]
     assert len({record.origin for record in found}) == 3
+
+
+def test_a_mark_says_where_origins_begin(memory: fsspec.AbstractFileSystem) -> None:
+    memory.pipe("/more/a.jsonl", records(4))
+    with pytest.raises(ConfigError, match=r"would both be called a\.jsonl in the corpus"):
+        find_files(make_reader("jsonl", "memory://data", "memory://more"))
+    reader = make_reader("jsonl", "memory://data/./sub", "memory://more")
+    assert [file.origin for file in find_files(reader)] == ["a.jsonl", "sub/b.jsonl.gz"]
 
 
 @pytest.mark.parametrize("path", ["memory://nowhere", "memory://nowhere/*.jsonl", "memory://nowhere/a.jsonl"])
@@ -154,13 +164,35 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_file_over_http(server: Server, ranges: bool) -> None:
     server.ranges = ranges
-    server.content["/a.jsonl?key=1"] = records(*range(20_000))
-    (reading,) = open_all(make_reader("jsonl", f"{server.url}/a.jsonl?key=1"))
+    server.content["/a.jsonl"] = records(*range(20_000))
+    (reading,) = open_all(make_reader("jsonl", f"{server.url}/a.jsonl"))
     assert reading.file.version == '"version 1"'
-    assert reading.file.bytes == len(server.content["/a.jsonl?key=1"])
+    assert reading.file.bytes == len(server.content["/a.jsonl"])
     found = list(reading)
     assert len(found) == 20_000
-    assert found[-1] == Document("here", "a.jsonl?key=1", 19_999, "text 19999")
+    assert found[-1] == Document("here", "a.jsonl", 19_999, "text 19999")
+
+
+def test_a_query_opens_a_file_and_is_told_to_nobody(server: Server) -> None:
+    key = "s/3" * 3
+    server.content[f"/in/a.jsonl?key={key}"] = records(1)
+    (reading,) = open_all(make_reader("jsonl", f"{server.url}/in/a.jsonl?key={key}"))
+    assert list(reading) == [Document("here", "a.jsonl", 0, "text 1")]
+    assert key not in repr(reading.file)
+    assert key not in json.dumps(identity(reading.file))
+    server.content.clear()
+    with pytest.raises(CorpusError, match=r"a\.jsonl cannot be read") as gone:
+        hash_file(reading.file)
+    with pytest.raises((ConfigError, CorpusError), match=r"b\.jsonl") as missing:
+        find_files(make_reader("jsonl", f"{server.url}/in/b.jsonl?key={key}"))
+    for error in (gone, missing):
+        assert key not in "".join(traceback.format_exception(error.value))
+
+
+def test_queries_that_name_files_are_not_taken_for_one_file(server: Server) -> None:
+    server.content["/get?id=1"] = server.content["/get?id=2"] = records(1)
+    with pytest.raises(ConfigError, match="would both be called get in the corpus; give each a source of its own"):
+        find_files(make_reader("jsonl", f"{server.url}/get?id=1", f"{server.url}/get?id=2"))
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -214,3 +246,9 @@ def test_parquet_over_http(server: Server, tmp_path: Path, ranges: bool) -> None
     (reading,) = open_all(make_reader("parquet", f"{server.url}/a.parquet"))
     assert texts(list(reading)) == words
     assert reading.content_hash == hash_file(reading.file)
+
+
+def test_a_server_that_refuses_is_no_missing_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSES_SECONDS", ())
+    with pytest.raises(CorpusError, match=r"input http://127\.0\.0\.1:1/x\.jsonl cannot be read: Cannot connect"):
+        find_files(make_reader("jsonl", "http://127.0.0.1:1/x.jsonl"))

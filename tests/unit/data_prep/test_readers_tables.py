@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.documents.document import BrokenRecord, Document
-from data_prep.readers.csv_rows import _rows
+from data_prep.readers.csv_rows import _Row, _rows
 from data_prep.readers.lines import read_lines
 from tests.unit.data_prep.read_records import MIB, flaws, make_reader, read_all, texts
 
@@ -72,7 +72,7 @@ def test_any_table_that_csv_writes_is_read(rows: list[list[str]]) -> None:
     file = io.StringIO(newline="")
     csv.writer(file).writerows(rows)
     stream = io.BufferedReader(io.BytesIO(file.getvalue().encode()))
-    found = list(_rows(read_lines(stream), ","))
+    found = [row.fields if isinstance(row, _Row) else row for row in _rows(read_lines(stream), ",")]
     if file.getvalue().startswith("\ufeff"):
         return  # a mark at the very start is no text
     assert found == rows
@@ -120,6 +120,21 @@ def damage_column(path: Path, row_group: int, column: int) -> None:
     path.write_bytes(content)
 
 
+def test_long_rows_are_decoded_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [f"{number}" * (MIB // 2) for number in range(10)]
+    pq.write_table(pa.table({"text": long, "a.b": long}), tmp_path / "a.parquet", use_dictionary=False)
+    sizes, to_pylist = [], pa.RecordBatch.to_pylist
+
+    def rows(batch: pa.RecordBatch) -> list[object]:
+        sizes.append(batch.num_rows)
+        return to_pylist(batch)
+
+    monkeypatch.setattr("data_prep.readers.parquet._BATCH_BYTES", 2 * MIB)
+    monkeypatch.setattr("data_prep.readers.parquet._rows", rows)
+    assert texts(read_all(make_reader("parquet", tmp_path))) == long
+    assert sizes == [3, 3, 3, 1]
+
+
 def test_a_damaged_row_group_is_told_and_the_next_is_read(tmp_path: Path) -> None:
     words = [f"text {number}" for number in range(30)]
     write_parquet(tmp_path / "a.parquet", text=words)
@@ -143,7 +158,8 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_parquet_without_the_column(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", body=["a", "b", "c"])
-    assert flaws(read_all(make_reader("parquet", tmp_path))) == [(number, "no_text") for number in range(3)]
+    (broken,) = read_all(make_reader("parquet", tmp_path))
+    assert broken == BrokenRecord("no_text", "a.parquet", 0, "text is no column; there are body", records=3)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, -1])
@@ -156,3 +172,18 @@ def test_what_is_no_whole_parquet_file(tmp_path: Path, keep: int) -> None:
 def test_an_empty_table(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", text=pa.array([], pa.string()))
     assert read_all(make_reader("parquet", tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([0, 10**18, 0], pa.timestamp("ms")),
+        pa.array([0, 2**62, 0], pa.duration("s")),
+    ],
+    ids=["year", "duration"],
+)
+def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"text": ["one", "two", "three"], "when": column}), tmp_path / "a.parquet")
+    found = read_all(make_reader("parquet", tmp_path, metadata={"date": "when"}))
+    assert texts(found) == ["one", "three"]
+    assert flaws(found) == [(1, "bad_value")]

@@ -85,14 +85,17 @@ def test_any_archive_that_the_standard_library_writes(members: dict[str, bytes],
     assert members_of(tar(members) * (1 + twice)) == expected * (1 + twice)
 
 
-def test_folders_and_links_are_no_files() -> None:
-    with io.BytesIO() as file:
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for name, type_ in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("file", tarfile.REGTYPE)):
-                header = tarfile.TarInfo(name)
-                header.type = type_
-                archive.addfile(header)
-        assert members_of(file.getvalue()) == [Member("file", b"")]
+@pytest.mark.parametrize("type_", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_folders_are_no_files_and_links_are_counted(tmp_path: Path, type_: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", mode="w") as archive:
+        for name, kind in (("s", tarfile.DIRTYPE), ("s/1.txt", tarfile.REGTYPE), ("s/2.txt", type_)):
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname = kind, "s/1.txt" if kind == type_ else ""
+            archive.addfile(header)
+    assert members_of((tmp_path / "a.tar").read_bytes()) == [Member("s/1.txt", b""), Member("s/2.txt", None)]
+    (reading,) = open_all(make_reader("webdataset", tmp_path))
+    assert texts(list(reading)) == [""]
+    assert reading.skipped == {"link": 1}
 
 
 def test_an_archive_cut_anywhere_says_so() -> None:

@@ -1,5 +1,6 @@
+import resource
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_only_a_part_of_the_documents_is_held_at_a_time(tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("merge/*"))
 
 
+@pytest.fixture
+def few_open_files() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("step_bytes", [10**6, 10])
+def test_files_of_many_tasks_are_not_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_open_files: None, step_bytes: int
+) -> None:
+    monkeypatch.setattr(source_documents, "_STEP_BYTES", step_bytes)
+    reads = tuple(f"reads-{number}" for number in range(300))
+    for number, name in enumerate(reads):
+        write_reads(tmp_path / name, "web", [Given(0, number << 110, "a", number, b"text")])
+    source = SourceDocuments("web", "", "", (), 1200, reads, ())
+    assert len(list(source.documents(tmp_path, "train"))) == 300
+
+
 def test_a_moved_document_that_goes_is_gone(tmp_path: Path) -> None:
     documents = [Given(0, 5, "a", 0, b"text"), Given(0, 6, "a", 1, b"text")]
     source = write(tmp_path, documents, {documents[0]}, {5: 1, 6: 1}, 8)
@@ -100,16 +121,21 @@ def test_a_moved_document_that_goes_is_gone(tmp_path: Path) -> None:
     assert [one.hash for one in source.documents(tmp_path, "validation")] == [6]
 
 
-def test_only_those_that_go_in_a_range_are_looked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_only_those_that_go_in_a_range_are_looked_for(tmp_path: Path, kept: int) -> None:
     """The folders of other ranges are not there: to open one would be an error."""
-    documents = [Given(0, number << 126, "a", number, b"text") for number in range(4)]
+    bounds = hash_ranges(3)
+    documents = [Given(0, (first + 5) << 64, "a", number, b"text") for number, (first, _) in enumerate(bounds)]
     source = write(tmp_path, documents, {documents[1]}, {}, 16)
-    for name in ("gone-1", "gone-2"):
-        shutil.rmtree(tmp_path / name)
-    assert [one.position for one in source.documents(tmp_path, "train", 0, HASHES_END // 3 - 1)] == [0]
-    for first, last in ((0, HASHES_END // 3 + 1), (HASHES_END // 3 + 1, HASHES_END // 3 + 1), (HASHES_END - 1,) * 2):
-        with pytest.raises(CorpusError, match=r"gone-0\.npy is missing"):
-            list(source.documents(tmp_path, "train", first, last))
+    for number in {0, 1, 2} - {kept}:
+        shutil.rmtree(tmp_path / f"gone-{number}")
+    first, last = bounds[kept]
+    left = [] if kept == 1 else [kept]
+    assert [one.position for one in source.documents(tmp_path, "train", first, last)] == left
+    for wider in ((first, last + 1), (first - 1, last)):
+        if wider[0] >= 0 and wider[1] < HASHES_END:
+            with pytest.raises(CorpusError, match=r"gone-0\.npy is missing"):
+                list(source.documents(tmp_path, "train", *wider))
 
 
 @given(st.integers(1, 300), st.integers(0, UPPER_MAX), st.integers(300, UPPER_MAX))

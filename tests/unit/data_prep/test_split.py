@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_prep.documents.document import content_hash, lower_half
-from data_prep.documents.split import SPLITS, Extremes, SplitShares, moved_documents
+from data_prep.documents.split import SPLITS, Extremes, SplitShares, moved_documents, moved_together
 
 LOWERS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12, unique=True)
 SHARES = st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)).filter(lambda pair: sum(pair) < 1)
@@ -78,3 +78,28 @@ def test_nothing_moves_where_nothing_is() -> None:
 )
 def test_what_lies_nearest_to_the_border_moves(documents: tuple[int, int, int], moved: dict[int, int]) -> None:
     assert moved_documents(SplitShares(0.5, 0.1), Extremes(documents, 7, 9 if any(documents[1:]) else None)) == moved
+
+
+@given(st.lists(LOWERS, min_size=1, max_size=4), SHARES)
+@example([[0, 9], [1, 9], [0, 1]], (1e-30, 0.0))
+def test_moved_together_no_source_loses_its_training_documents(
+    sources: list[list[int]], pair: tuple[float, float]
+) -> None:
+    """And all that moves is what some source asks for."""
+    shares = SplitShares(*pair)
+    numbered = [[lower << 64 | lower for lower in lowers] for lowers in sources]
+    extremes = [extremes_of(hashes, shares) for hashes in numbered]
+    moved = moved_together(shares, extremes)
+    assert moved.items() <= {item for one in extremes for item in moved_documents(shares, one).items()}
+    for hashes in numbered:
+        splits = [moved.get(hash_, shares.split_of(hash_)) for hash_ in hashes]
+        assert 0 in splits
+
+
+def test_what_one_source_moves_moves_in_all() -> None:
+    shares = SplitShares(0.05, 0.0)
+    low, high = 2**60, 2**63
+    few, many = extremes_of([low, high], shares), extremes_of([low, high, 5], shares)
+    assert moved_documents(shares, many) == {}
+    assert moved_together(shares, [few, many]) == {low: 1}
+    assert moved_together(shares, [few, extremes_of([low], shares)]) == {}

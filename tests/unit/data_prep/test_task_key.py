@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.tasks import code
-from data_prep.tasks.code import code_identity
+from data_prep.tasks.code import code_identity, difference
 from tests.unit.data_prep.write_task import OtherPhase, Place, Settings, WriteTask
 
 
@@ -55,7 +55,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(code, "_OURS", ("mine",))
     monkeypatch.setattr(code, "_LEFT_OUT", ("mine.left_out",))
-    monkeypatch.setattr(code, "_REGISTRIES", ("mine.choices",))
+    monkeypatch.setattr(code, "_CHOICES", {"mine.choices": "mine.choices"})
 
     def write(name: str, source: str) -> None:
         (tmp_path / "mine" / f"{name}.py").write_text(source)
@@ -110,6 +110,15 @@ def test_versions_of_libraries_are_part_of_it(package: Callable[[str, str], None
     assert identity["numpy"] == np.__version__
     package("far", "import zstandard\nimport not_installed\n")
     assert set(fresh_identity("mine.start")) == {"code", "python", "unicode", "numpy", "zstandard"}
+
+
+def test_a_difference_is_told_in_words() -> None:
+    planned = {"code": "0", "python": "3.11.7", "numpy": "2.0", "rensa": "1.0"}
+    assert difference(planned, planned) == ""
+    assert difference(planned, {"code": "1", "python": "3.11.7", "numpy": "2.1", "orjson": "3.9"}) == (
+        "another version of Tarmac's code, numpy 2.1 instead of 2.0, orjson 3.9 instead of none,"
+        " rensa is missing instead of 1.0"
+    )
 
 
 def test_a_real_task_runs_code_of_the_lower_floors() -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.tasks.store import clear_partial, complete, own_suffix, task_folder
+from data_prep.tasks.partial import clear_partial, own_suffix
+from data_prep.tasks.store import complete, task_folder
 from tests.unit.data_prep.killing import killed_at
 from tests.unit.data_prep.write_task import WriteTask, done_of, files, finish
 

@@ -1,11 +1,17 @@
 import errno
 import os
+import socket
+import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 
+from data_prep.tasks import partial as partial_folders
+from data_prep.tasks.partial import clear_partial, own_suffix
 from data_prep.tasks.store import complete, find_done, forget, task_folder
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError, TokenizerError
@@ -89,11 +95,11 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     path.write_text("one")
     task = InputTask(str(path), names_it)
     done = finish(tmp_path, task)
-    forget(tmp_path, [done], ("big",))
+    forget(tmp_path, [done.folder], ("big",))
     assert finish(tmp_path, task) == done
-    forget(tmp_path, [done], ("big",))
+    forget(tmp_path, [done.folder], ("big",))
     path.write_text("two")
-    cure = r"1 inputs changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
+    cure = r"1 input changed .*input\.txt\); give --rehash" if names_it else rf"{done.folder}.*; delete that folder"
     with pytest.raises(CorpusError, match=cure):
         complete(tmp_path, task, done.folder)
     assert find_done(tmp_path, task, done.folder, without=("big",)) == done
@@ -104,6 +110,36 @@ def test_what_was_deleted_and_comes_back_otherwise_is_an_error(tmp_path: Path, n
     assert not list(tmp_path.glob("*/*.partial"))
     path.write_text("one")
     assert finish(tmp_path, task) == done
+
+
+@pytest.mark.parametrize("host", ["node", "node1.cluster.org", "a-7.b-2.org-3"])
+def test_what_ended_workers_left_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Of a process that nobody has waited for yet, too; not what one that runs is at work on."""
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as running:
+        while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        for pid in (ended.pid, running.pid):
+            (tmp_path / "phase" / f"key.{host}-{pid}-0a.partial").mkdir(parents=True)
+        clear_partial(tmp_path)
+        assert [path.name.split("-")[-2] for path in tmp_path.glob("*/*")] == [str(running.pid)]
+        running.kill()
+
+
+def test_an_earlier_process_of_the_same_number_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container, processes have small numbers, and the same after each start."""
+    task = WriteTask()
+    partial = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
+    tokens = iter(range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partial_folders, "_token", lambda pid: f"{next(tokens):x}")
+        left = Path(f"{tmp_path / task_folder(task)}{own_suffix()}")
+        left.mkdir(parents=True)
+        finish(tmp_path, task)
+    partial.mkdir()
+    clear_partial(tmp_path)
+    assert not left.exists()
+    assert partial.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 499, b"x" * 501])
@@ -126,13 +162,24 @@ def test_a_damaged_record_makes_a_task_unfinished(tmp_path: Path, content: bytes
     assert finish(tmp_path, task) == done
 
 
+def test_a_flipped_bit_anywhere_in_a_record_makes_a_task_unfinished(tmp_path: Path) -> None:
+    task = WriteTask(number=1)
+    path = tmp_path / finish(tmp_path, task).folder / "task.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        assert done_of(tmp_path, task) is None
+    path.write_bytes(whole)
+    assert done_of(tmp_path, task) is not None
+
+
 def test_what_is_forgotten_is_gone_and_nothing_else(tmp_path: Path) -> None:
     one, two = WriteTask(), WriteTask(number=1)
     done = finish(tmp_path, one)
     finish(tmp_path, two)
     before = files(tmp_path / done.folder)
     for _ in range(2):
-        forget(tmp_path, [done], ("empty", "not there"))
+        forget(tmp_path, [done.folder], ("empty", "not there"))
     assert set(before) - set(files(tmp_path / done.folder)) == {"empty"}
     assert done_of(tmp_path, one) is None
     assert find_done(tmp_path, one, done.folder, without=("empty",)) == done

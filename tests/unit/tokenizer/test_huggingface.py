@@ -113,3 +113,10 @@ def test_damage_is_told_in_one_sentence(folder: Path, tmp_path: Path, name: str,
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"nothing has no tokenizer.json; give a tokenizer's folder"):
         HuggingFaceTokenizer(tmp_path / "nothing")
+
+
+def test_a_file_in_place_of_its_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").touch()
+    with pytest.raises(TokenizerError) as error:
+        load_tokenizer(tmp_path / "tokenizer.json")
+    assert str(error.value) == f"tokenizer {tmp_path}/tokenizer.json is a file; give its folder, {tmp_path}"
