@@ -67,7 +67,7 @@ def _find_function(name: str) -> Callable[..., str | None]:
     module_name, _, function_name = name.partition(":")
     _see_working_folder()
     try:
-        function = getattr(importlib.import_module(module_name), function_name, None)
+        function: Callable[..., str | None] | None = getattr(importlib.import_module(module_name), function_name, None)
     except ImportError as error:
         raise ConfigError(
             f"custom filter: module {module_name} of function {name!r} cannot be imported ({error}); put it into the"
@@ -75,7 +75,7 @@ def _find_function(name: str) -> Callable[..., str | None]:
         ) from error
     if not callable(function):
         raise ConfigError(f"custom filter: module {module_name} has no function {function_name}; correct {name!r}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def inputs(config: CustomFilter) -> list[str]:

@@ -91,7 +91,8 @@ def _import_fasttext() -> Callable[[str], Any]:
         raise MissingDependencyError(
             "language filter: detector fasttext is not installed; install it: pip install 'tarmac[fasttext]'"
         ) from error
-    return load_model  # type: ignore[no-any-return]
+    load: Callable[[str], Any] = load_model
+    return load
 
 
 def _verified_model(config: LanguageFilter) -> str:

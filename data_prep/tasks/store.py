@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
-from data_prep.tasks.partial import clear_partial, own_suffix
+from data_prep.tasks.partial import own_suffix
 from data_prep.tasks.task import Task
 from pipeline.errors import CorpusError
 from pipeline.runtime.columns import counted
@@ -177,10 +177,9 @@ def _checksum(path: Path) -> str:
 
 
 def remove_tasks(work: Path) -> None:
-    """Delete the tasks in a work folder, and the folder itself if nothing else is in it."""
+    """Delete the finished tasks in a work folder, and the folders of phases that are empty then."""
     for record in work.glob(f"*/*/{RECORD_NAME}"):
         shutil.rmtree(record.parent)
-    clear_partial(work)
     for phase in work.iterdir():
         if phase.is_dir() and not any(phase.iterdir()):
             phase.rmdir()

@@ -1,8 +1,6 @@
 """Reading from Google Cloud Storage by its JSON API: an emulator on this machine, spoken to by the real client."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from data_prep.readers import find_files, hash_file, read_file, remote
 from pipeline.config.prep.readers import JsonlReader, ParquetReader, Reader
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
+from tests.integration.storage import serving, without_proxies
 
 SERVER = """
 import sys
@@ -32,18 +31,8 @@ server.stop()
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """The address of a server that ends with the tests."""
-    command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin
-        assert process.stdout
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with serving(SERVER) as address:
+        yield address
 
 
 @pytest.fixture
@@ -52,9 +41,7 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # speaks gRPC, which the emulator does not
     monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.01,))
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
     system = fsspec.filesystem("gs", skip_instance_cache=True)
     for path in system.find("crawl"):
         system.rm(path)

@@ -17,6 +17,7 @@ from pipeline.config.prep.readers import JsonlReader
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
 from tests.integration.hub import Hub
+from tests.integration.storage import without_proxies
 
 PLACE = "hf://datasets/org/name"
 
@@ -30,9 +31,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with three files."""
     monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.01,))
     monkeypatch.setattr(remote, "BLOCK_BYTES", 10_000)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
     with Hub() as hub:
         files = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)  # HF_ENDPOINT, read when it was imported

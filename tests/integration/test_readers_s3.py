@@ -1,8 +1,6 @@
 """Reading from S3 over the real protocol: a server of our own on this machine, spoken to by the real client."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from data_prep.readers import find_files, hash_file, read_file, remote
 from pipeline.config.prep.readers import CsvReader, JsonlReader, ParquetReader, Reader, WarcReader
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
+from tests.integration.storage import serving, without_proxies
 
 SERVER = """
 from moto.server import ThreadedMotoServer
@@ -32,19 +31,9 @@ PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>A page of some wor
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """The address of an S3 server that ends with the tests."""
-    command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdin
-        assert process.stdout
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    """The address of a server that ends with the tests."""
+    with serving(SERVER) as address:
+        yield address
 
 
 @pytest.fixture
@@ -53,9 +42,7 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.Ab
     settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
     for name, value in {**settings, "AWS_DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxies(monkeypatch)
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     if system.exists("crawl"):
         system.rm("crawl", recursive=True)
