@@ -50,7 +50,7 @@ class Store:
 
 
 def _filesystem(url: str, timeout_seconds: float) -> Any:
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     protocol = url.partition("://")[0]
     package, extra = _PACKAGES.get(protocol, ("", ""))
