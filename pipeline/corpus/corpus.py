@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.config.data import CorpusCache
+from pipeline.corpus.index import DamagedShardError
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, ShardEntry, Split, read_manifest
 from pipeline.corpus.reader import ShardReader
 from pipeline.corpus.remote.corpus_copy import CorpusCopy
 from pipeline.corpus.remote.urls import is_url, local_path
-from pipeline.errors import CorpusError
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,37 @@ class Corpus:
         return self.folder / SPLIT_FOLDERS[split] / source / shard.name
 
     def open_shard(self, split: Split, source: str, number: int) -> ShardReader:
-        """Map one shard. Raises CorpusError if it is missing or does not fit the manifest."""
+        """Map one shard.
+
+        Raises:
+            CorpusError: It cannot be fetched, is missing, or does not fit the manifest.
+        """
         shard = self.manifest.shards(split, source)[number]
+        try:
+            return self._mapped(split, source, shard)
+        except DamagedShardError:
+            if not self.mend_shard(split, source, number):
+                raise
+            return self._mapped(split, source, shard)
+
+    def mend_shard(self, split: Split, source: str, number: int) -> bool:
+        """Fetch a shard of a corpus elsewhere again if its copy here is damaged; False if the corpus is here.
+
+        Readers of that copy stay as they are: it is to be opened anew.
+        """
+        if self.copy is None:
+            return False
+        self.copy.cache.mend(self.copy.shard(split, source, self.manifest.shards(split, source)[number]))
+        return True
+
+    def _mapped(self, split: Split, source: str, shard: ShardEntry) -> ShardReader:
         with self._present(split, source, shard) as path:
             reader = ShardReader(path, self.manifest.dtype, shard.tokens)
             size = path.stat().st_size
         if size != shard.bytes:  # cut after its tokens, so that only metadata is lost
-            raise CorpusError(f"shard {path} has {size} bytes, should have {shard.bytes}; run `tarmac verify --repair`")
+            raise DamagedShardError(
+                f"shard {path} has {size} bytes, should have {shard.bytes}; run `tarmac verify --repair`"
+            )
         return reader
 
     @contextmanager

@@ -15,6 +15,10 @@ from pipeline.runtime.files import atomic_file
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("tokens", "<u8"), ("xxh3", "<u8")])
 
 
+class DamagedShardError(CorpusError):
+    """A shard's file is missing, or is not what was written."""
+
+
 def index_path(shard: Path) -> Path:
     """`corpus/index/<split folder>/<source>/<name>.idx.npy` of `corpus/<split folder>/<source>/<name>.tar`."""
     corpus, split, source = shard.parents[2], shard.parents[1].name, shard.parent.name
@@ -37,7 +41,7 @@ def read_index(shard: Path) -> NDArray[Any]:
 
 
 def build_index(shard: Path) -> NDArray[Any]:
-    """Read a tarball's headers and metadata into an index. Raises CorpusError if it is missing or not whole."""
+    """Read a tarball's headers and metadata into an index. Raises DamagedShardError if it is missing or not whole."""
     rows: list[tuple[int, int, int]] = []
     place = (0, 0)
     try:
@@ -50,7 +54,7 @@ def build_index(shard: Path) -> NDArray[Any]:
                     assert stream is not None
                     rows.append((*place, int(json.loads(stream.read())["xxh3"], 16)))
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
-        raise CorpusError(f"shard {shard} cannot be read ({error}); prepare the corpus again") from error
+        raise DamagedShardError(f"shard {shard} cannot be read ({error}); prepare the corpus again") from error
     return np.array(rows, dtype=INDEX_DTYPE)
 
 

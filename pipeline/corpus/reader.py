@@ -5,6 +5,7 @@ import json
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, npy_array, token_hash
-from pipeline.corpus.index import build_index, read_index
+from pipeline.corpus.index import DamagedShardError, build_index, read_index
 from pipeline.corpus.stretches import distinct, split_at
-from pipeline.errors import CorpusError
 
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -30,7 +30,7 @@ class DocumentSpan:
     stop: int
 
 
-class DamagedChunkError(CorpusError):
+class DamagedChunkError(DamagedShardError):
     """A chunk's tokens are not those that were written."""
 
     def __init__(self, shard: Path, chunk: int) -> None:
@@ -78,7 +78,7 @@ class ShardReader:
             num_tokens: How many it must hold, from the manifest.
 
         Raises:
-            CorpusError: The file is missing, cut short, or holds another number of tokens.
+            DamagedShardError: The file is missing, cut short, or holds another number of tokens.
         """
         self.path = Path(path)
         self.dtype = np.dtype(dtype).newbyteorder("<")
@@ -86,7 +86,9 @@ class ShardReader:
         try:
             self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:
-            raise CorpusError(f"shard {self.path} cannot be mapped ({error}); prepare the corpus again") from error
+            raise DamagedShardError(
+                f"shard {self.path} cannot be mapped ({error}); prepare the corpus again"
+            ) from error
         index = read_index(self.path)
         if not self._fits(index):
             index = build_index(self.path)
@@ -97,7 +99,7 @@ class ShardReader:
         """Chunks that are read as they are: whoever reads them knows that they are damaged."""
         self._starts: list[int] = [0, *np.cumsum(index["tokens"], dtype=np.int64).tolist()]
         if not self._fits(index):
-            raise CorpusError(
+            raise DamagedShardError(
                 f"shard {self.path} holds {self._starts[-1]} tokens, the manifest says {self.num_tokens};"
                 " it is damaged or from another corpus: run `tarmac verify` on the corpus"
             )
@@ -138,7 +140,7 @@ class ShardReader:
         """Stretches of the stream that begin at some places, shape (starts, length); all lie within it.
 
         Raises:
-            CorpusError: A chunk that they touch is damaged; each is verified when it is first touched.
+            DamagedChunkError: A chunk that they touch is damaged; each is verified when it is first touched.
         """
         bounds = self._bounds
         first = np.searchsorted(bounds, starts, side="right") - 1
@@ -189,9 +191,22 @@ class ShardReader:
         for chunk in chunks[~self._verified[chunks]].tolist():
             if chunk in self.excused:
                 continue
-            if token_hash(self._slice(chunk, self._starts[chunk], self._starts[chunk + 1])) != self._hashes[chunk]:
+            if not self._is_whole(chunk):
                 raise DamagedChunkError(self.path, chunk)
             self._verified[chunk] = True
+
+    def _is_whole(self, chunk: int) -> bool:
+        """Whether a chunk fits its hash: the index's or, as that may be what is damaged, the tarball's own."""
+        found = token_hash(self._slice(chunk, self._starts[chunk], self._starts[chunk + 1]))
+        return found == self._hashes[chunk] or found == self._written_hashes.get(chunk)
+
+    @cached_property
+    def _written_hashes(self) -> dict[int, int]:
+        """The hash of each chunk as its metadata tell it; none where these cannot be read."""
+        try:
+            return {chunk: int(meta["xxh3"], 16) for chunk, (_, meta, _) in enumerate(self._metadata())}
+        except (DamagedShardError, LookupError, ValueError):
+            return {}
 
     def _slice(self, chunk: int, start: int, stop: int) -> NDArray[Any]:
         size = self.dtype.itemsize
@@ -199,41 +214,64 @@ class ShardReader:
         return self._bytes[first : first + (stop - start) * size].view(self.dtype)
 
     def document_ends(self) -> NDArray[np.int64]:
-        """Where each document ends in the stream, exclusive; one that spans chunks once."""
+        """Where each document ends in the stream, exclusive; one that spans chunks once. Raises DamagedShardError."""
         found = [np.asarray(ends, np.int64) + base for base, _, ends in self._metadata()]
         return np.concatenate([np.empty(0, np.int64), *found])
 
     def damaged_chunks(self) -> list[int]:
         """Numbers of the chunks whose tokens do not match their hash; reads the whole shard."""
-        starts = self._starts
-        return [
-            chunk
-            for chunk, expected in enumerate(self._hashes)
-            if token_hash(self._slice(chunk, starts[chunk], starts[chunk + 1])) != expected
-        ]
+        return [chunk for chunk in range(self.num_chunks) if not self._is_whole(chunk)]
 
     def documents(self) -> Iterator[DocumentSpan]:
-        """All documents with their places in the stream, in order; one that spans chunks comes once."""
+        """All documents with their places in the stream, in order; one that spans chunks comes once.
+
+        Raises:
+            DamagedShardError: The metadata are not what was written.
+        """
         open_record: DocumentRecord | None = None
         start = 0
-        for base, meta, ends in self._metadata():
-            records = decode_documents(meta)
-            for number, end in enumerate(ends):
-                record = open_record if number == 0 and open_record is not None else records[number]
-                yield DocumentSpan(record, start, base + end)
-                open_record, start = None, base + end
-            if meta["continues"] and open_record is None:
-                open_record = records[-1]
+        with self._damage_named():
+            for base, meta, ends in self._metadata():
+                records = decode_documents(meta)
+                for number, end in enumerate(ends):
+                    record = open_record if number == 0 and open_record is not None else records[number]
+                    yield DocumentSpan(record, start, base + end)
+                    open_record, start = None, base + end
+                if meta["continues"] and open_record is None:
+                    open_record = records[-1]
+
+    def raw_metadata(self) -> Iterator[bytes]:
+        """The metadata of each chunk as they were written. Raises DamagedShardError."""
+        return (content for name, content in self._members() if name.endswith(".meta.json"))
 
     def _metadata(self) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
         """Per chunk: stream position of its first token, parsed meta.json, document ends."""
-        with tarfile.open(fileobj=_MappedFile(self._bytes), mode="r:") as tar:
-            chunk, ends = 0, list[int]()
-            for member in tar:
-                stream = tar.extractfile(member)
-                assert stream is not None
-                if member.name.endswith(".docends.npy"):
-                    ends = npy_array(stream.read(), np.dtype("<u4")).tolist()
-                elif member.name.endswith(".meta.json"):
-                    yield self._starts[chunk], json.loads(stream.read()), ends
+        chunk, ends = 0, list[int]()
+        with self._damage_named():
+            for name, content in self._members():
+                if name.endswith(".docends.npy"):
+                    ends = npy_array(content, np.dtype("<u4")).tolist()
+                else:
+                    yield self._starts[chunk], json.loads(content), ends
                     chunk += 1
+            if chunk != self.num_chunks:  # a tarball with a damaged header ends there without an error
+                raise ValueError(f"there are those of {chunk} chunks, should be {self.num_chunks}")
+
+    def _members(self) -> Iterator[tuple[str, bytes]]:
+        """Name and content of each of the tarball's files but for the tokens."""
+        with self._damage_named(), tarfile.open(fileobj=_MappedFile(self._bytes), mode="r:") as tar:
+            for member in tar:
+                if not member.name.endswith(".tokens.npy"):
+                    stream = tar.extractfile(member)
+                    assert stream is not None
+                    yield member.name, stream.read()
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """What goes wrong with metadata as an error that names the shard."""
+        try:
+            yield
+        except (tarfile.TarError, LookupError, TypeError, ValueError) as error:
+            raise DamagedShardError(
+                f"shard {self.path}: its metadata are damaged ({error}); run `tarmac verify --repair` on the corpus"
+            ) from error

@@ -1,23 +1,29 @@
 """The sequences of tokenized corpora: pieces of shards' streams, each position with the token that follows it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.index import DamagedShardError
 from pipeline.corpus.manifest import Split
 from pipeline.corpus.reader import DamagedChunkError, DocumentSpan, ShardReader
 from pipeline.corpus.stretches import is_among, split_at
 from pipeline.data.batch import IGNORED, Rows
 from pipeline.data.cuts import Pieces, Positions, ShardCut
 from pipeline.data.holes import merged, punch, touched, withdrawn_spans
+from pipeline.data.open_shards import OpenShards
 from pipeline.data.phases import NO_HOLES, DamagedChunk, Holes
 from pipeline.errors import CorpusError
 
-_OPEN_SHARDS = 64
+_KEPT = 64
+"""Shards of which is kept what was worked out."""
+
+Result = TypeVar("Result")
 
 
 class LostTokensError(DamagedChunkError):
@@ -36,8 +42,8 @@ class CorpusSource:
         """Take a source by its name in the corpus. Raises CorpusError if it is missing."""
         self.corpus, self.source, self.split = corpus, source, split
         self.entries = corpus.manifest.shards(split, source)
-        self.reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
-        self.document_ends = lru_cache(maxsize=_OPEN_SHARDS)(self._document_ends)
+        self.reader = OpenShards(self._open, are_copies=corpus.copy is not None)
+        self.document_ends = lru_cache(maxsize=_KEPT)(self._document_ends)
         self.spans = lru_cache(maxsize=8)(self._spans)
 
     @cached_property
@@ -48,11 +54,26 @@ class CorpusSource:
     def _open(self, shard: int) -> ShardReader:
         return self.corpus.open_shard(self.split, self.source, shard)
 
+    def read(self, shard: int, what: Callable[[ShardReader], Result]) -> Result:
+        """What is read of a shard; if its copy on this machine was damaged since it came, of one that comes again.
+
+        Raises:
+            DamagedShardError: It is damaged where it comes from.
+            CorpusError: It cannot be fetched.
+        """
+        try:
+            return what(self.reader(shard))
+        except DamagedShardError:
+            if not self.corpus.mend_shard(self.split, self.source, shard):
+                raise
+            self.reader.close(shard)
+            return what(self.reader(shard))
+
     def _spans(self, shard: int) -> list[DocumentSpan]:
-        return list(self.reader(shard).documents())
+        return self.read(shard, lambda reader: list(reader.documents()))
 
     def _document_ends(self, shard: int) -> Positions:
-        return np.asarray(self.reader(shard).document_ends(), dtype=np.int64)
+        return self.read(shard, lambda reader: reader.document_ends())
 
 
 class Corpora:
@@ -70,7 +91,7 @@ class Corpora:
             CorpusError: A corpus or source is missing, a source is empty, or corpora differ in their tokenizer.
         """
         self.withdrawn = dict(withdrawn or {})
-        self._holes = lru_cache(maxsize=_OPEN_SHARDS)(self._find_holes)
+        self._holes = lru_cache(maxsize=_KEPT)(self._find_holes)
         self._shards = {name: CorpusSource(corpus, source, split) for name, (corpus, source) in sources.items()}
         tokenizers = {}
         for one in self._shards.values():
@@ -102,27 +123,25 @@ class Corpora:
         source = self._shards[at.source]
         starts, stops, counts = pieces.of(sequences)
         targets = np.repeat(which, counts) * rows.inputs.shape[1] + _columns(starts, stops, counts)
-        with self._excused(rows.holes, at):
-            if rows.positions is None:
-                _fill_windows(rows, which, source.reader(at.shard), starts, stops)
-            else:
-                rows.clear(which)
-                ends = source.document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
-                _fill_pieces(rows, targets, starts, stops, source.reader(at.shard), ends)
+        with _loss_named(at):
+            source.read(at.shard, lambda reader: self._read_in(reader, rows, which, at, targets, starts, stops))
         if rows.holes != NO_HOLES:
             holes = self._holes(at.source, at.shard, rows.holes)
             for piece in touched(holes, starts, stops).tolist():
                 punch(rows, int(targets[piece]), int(starts[piece]), int(stops[piece]), holes)
 
-    @contextmanager
-    def _excused(self, holes: Holes, at: ShardCut) -> Iterator[None]:
-        """Damaged chunks of a shard that are known are read as they are, to be made holes; others are named."""
-        reader = self._shards[at.source].reader(at.shard)
-        reader.excused = frozenset(_lost(holes, at.source, at.shard))
-        try:
-            yield
-        except DamagedChunkError as error:
-            raise LostTokensError(error.shard, DamagedChunk(at.source, at.shard, error.chunk)) from error
+    def _read_in(
+        self, reader: ShardReader, rows: Rows, which: Positions, at: ShardCut, targets: Positions, starts: Positions,
+        stops: Positions,
+    ) -> None:  # fmt: skip
+        """Write pieces of a shard; chunks that are known to be damaged are read as they are, to be made holes."""
+        reader.excused = frozenset(_lost(rows.holes, at.source, at.shard))
+        if rows.positions is None:
+            _fill_windows(rows, which, reader, starts, stops)
+        else:
+            rows.clear(which)
+            ends = self._shards[at.source].document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
+            _fill_pieces(rows, targets, starts, stops, reader, ends)
 
     def _find_holes(self, name: str, shard: int, holes: Holes) -> tuple[Positions, Positions]:
         source = self._shards[name]
@@ -130,6 +149,15 @@ class Corpora:
         if holes.withdrawn:
             spans += withdrawn_spans(source.spans(shard), self.withdrawn[holes.withdrawn])
         return merged(spans)
+
+
+@contextmanager
+def _loss_named(at: ShardCut) -> Iterator[None]:
+    """A damaged chunk as an error that says which of the run's sources lost it."""
+    try:
+        yield
+    except DamagedChunkError as error:
+        raise LostTokensError(error.shard, DamagedChunk(at.source, at.shard, error.chunk)) from error
 
 
 def _lost(holes: Holes, name: str, shard: int) -> list[int]:

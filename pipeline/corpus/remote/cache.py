@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,13 @@ from pipeline.corpus.manifest import ShardEntry
 from pipeline.corpus.remote.locks import locked
 from pipeline.corpus.remote.patience import DamagedBodyError
 from pipeline.corpus.remote.prefetch import Prefetcher
-from pipeline.corpus.remote.room import held_files, partial_path
+from pipeline.corpus.remote.room import held_files, mark_used, partial_path
 from pipeline.corpus.remote.store import Store
 from pipeline.errors import CorpusError
 from pipeline.runtime.files import sync_file
+from pipeline.runtime.logs import get_logger
 
+_log = get_logger("corpus")
 _DIGITS = 16
 """Of a checksum in a file's name."""
 
@@ -80,8 +81,24 @@ class Cache:
         with locked(self.lock_path(path)):
             if not self.has(shard):
                 self._download(shard, path, frozenset())
-            os.utime(path, ns=(time.time_ns(),) * 2)  # the kernel's own clock ticks too coarsely to tell an order
+            mark_used(path)
             yield path
+
+    def mend(self, shard: RemoteShard) -> None:
+        """Fetch a shard again if what is there is not what arrived: a disk lost some of it. Its index is made anew.
+
+        Raises:
+            CorpusError: It cannot be fetched.
+        """
+        path = self.folder / shard.place
+        with locked(self.lock_path(path)):
+            if not self.has(shard):
+                return  # it is fetched when it is opened
+            if _is_whole(path, shard.entry):  # another process was here before, or the index was damaged
+                write_index(index_path(path), build_index(path))
+                return
+            _log.warning("%s: its copy here is damaged (%s); it is fetched again", shard.store.shown(shard.name), path)
+            self._download(shard, path, frozenset())
 
     def has(self, shard: RemoteShard) -> bool:
         """Whether a shard is there."""
@@ -171,7 +188,12 @@ class Cache:
 def _arrive(shard: RemoteShard, partial: Path) -> None:
     """Download a shard and compare its checksum."""
     shard.store.download(shard.name, partial, shard.entry.bytes)
-    with open(partial, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != shard.entry.sha256:
-            raise DamagedBodyError("other bytes arrived than the manifest says")
+    if not _is_whole(partial, shard.entry):
+        raise DamagedBodyError("other bytes arrived than the manifest says")
     sync_file(partial)
+
+
+def _is_whole(path: Path, entry: ShardEntry) -> bool:
+    """Whether a file has the bytes that the manifest promises."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256

@@ -1,5 +1,7 @@
 """What a cache holds, the least recently used first."""
 
+import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +23,11 @@ class HeldFile(NamedTuple):
 def partial_path(path: Path, num_bytes: int) -> Path:
     """Where a shard is written to before it is whole; the name tells how much it will take."""
     return path.with_name(f"{path.name}.{num_bytes}{_PARTIAL}")
+
+
+def mark_used(path: Path) -> None:
+    """Let a shard be the last to go. Raises FileNotFoundError if it has gone."""
+    os.utime(path, ns=(time.time_ns(),) * 2)  # the kernel's own clock ticks too coarsely to tell an order
 
 
 def held_files(folder: Path) -> list[HeldFile]:

@@ -1,14 +1,20 @@
 """Corpora for tests, made of token lists."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.data import CorpusCache
 from pipeline.corpus.chunk import Chunk, DocumentRecord
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, ShardEntry, Split, TokenizerEntry, write_manifest
+from pipeline.corpus.remote.corpus_copy import CorpusCopy
 from pipeline.corpus.writer import write_shard
+
+TOKENIZER = b"the tokenizer"
+FINGERPRINT = hashlib.sha256(TOKENIZER).hexdigest()
 
 Documents = Sequence[Sequence[int]]
 """The tokens of each document."""
@@ -80,3 +86,11 @@ def manifest(entries: dict[str, list[ShardEntry]], split: Split = "train", finge
         train=entries if split == "train" else {},
         validation=entries if split == "validation" else {},
     )
+
+
+def copied(origin: Path, cache: Path, **settings: object) -> Corpus:
+    """A corpus as if it was elsewhere: what is needed of it comes into a cache. It was written with `TOKENIZER`'s."""
+    (origin / "tokenizer").mkdir(exist_ok=True)
+    (origin / "tokenizer" / "tokenizer.model").write_bytes(TOKENIZER)
+    copy = CorpusCopy(f"file://{origin}", CorpusCache.model_validate({"folder": str(cache), **settings}))
+    return Corpus(copy.folder, copy)
