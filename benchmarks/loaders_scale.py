@@ -27,7 +27,7 @@ from pipeline.data.cuts import Cuts  # noqa: E402
 from pipeline.data.loader import Loader, Share  # noqa: E402
 from pipeline.data.mixture import integer_weights  # noqa: E402
 from pipeline.data.order import Order  # noqa: E402
-from pipeline.data.phases import Change, Phase, Setting, SourceShare  # noqa: E402
+from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare  # noqa: E402
 
 _SOURCES, _SHARDS, _CHUNKS, _CHUNK_TOKENS = 20, 60_000, 256, 1 << 20
 _MEMBER_BYTES = 2 * _CHUNK_TOKENS + 1024
@@ -113,8 +113,8 @@ def start(folder: Path, step: int) -> dict[str, Any]:
     begin = time.perf_counter()
     corpora = open_corpora(folder)
     seconds["manifest"] = time.perf_counter() - begin
-    table = [Phase.from_json(values) for values in json.loads((folder / f"phases-{step}.json").read_text())]
-    order = Order(Cuts(corpora.shards, 0), 0, table)
+    past = Past.from_json(json.loads((folder / f"past-{step}.json").read_text()))
+    order = Order(Cuts(corpora.shards, 0), 0, past.phases, bookmarks=past.bookmarks)
     loader = Loader(corpora, order, Share(RANKS - 1, RANKS, MICRO_SIZE), 0)
     loader.batch(step)
     seconds["first batch"] = time.perf_counter() - begin
@@ -135,16 +135,16 @@ def scale_rows(folder: Path) -> list[list[str]]:
     order, rows = order_of(corpora), []
     for step in STEPS:
         make_shards(folder, corpora, order, step)
-        table = [phase.to_json() for phase in order.phases(step)]
-        (folder / f"phases-{step}.json").write_text(json.dumps(table, separators=(",", ":")))
+        table = order.phases(step)
+        (folder / f"past-{step}.json").write_text(json.dumps(Past(step, table).to_json(), separators=(",", ":")))
         runs = [run_alone("benchmarks.loaders_scale", [str(folder), str(step)]) for _ in range(3)]
         manifest, first = (median(run["seconds"][name] for run in runs) for name in ("manifest", "first batch"))
-        size = (folder / f"phases-{step}.json").stat().st_size
+        size = (folder / f"past-{step}.json").stat().st_size
         rows += [
             [f"step {step:,}: s to the first batch", f"{first:.2f}"],
             ["… of these, s to read the manifest", f"{manifest:.2f}"],
             ["… most memory, MiB, imports included", f"{max(run['mebibytes'] for run in runs):,}"],
-            [f"… phase table of {len(table)} phases, bytes", f"{size:,}"],
+            [f"… state with {len(table)} phases, bytes", f"{size:,}"],
         ]
     imports = median(run["seconds"]["import"] for run in runs)
     return [*rows, ["s to import, before all that", f"{imports:.2f}"]]

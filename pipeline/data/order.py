@@ -5,9 +5,10 @@ shard per source is open at a time. A mixture says which source each sample come
 calls but caches: the state of the data is the number of the next step and the phase table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from threading import RLock
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.cuts import Cuts, ShardCut, Taken
 from pipeline.data.mixture import Mixture
-from pipeline.data.phases import Change, Cursor, DamagedChunk, Phase, Setting
+from pipeline.data.phases import Bookmark, Change, Cursor, DamagedChunk, Past, Phase, Setting
 from pipeline.data.source_order import SourceOrder
 
 
@@ -46,7 +47,14 @@ class Part:
 class Order:
     """The order of a whole run."""
 
-    def __init__(self, cuts: Cuts, seed: int, phases: Sequence[Phase], changes: Sequence[Change] = ()) -> None:
+    def __init__(
+        self,
+        cuts: Cuts,
+        seed: int,
+        phases: Sequence[Phase],
+        changes: Sequence[Change] = (),
+        bookmarks: Mapping[str, Bookmark] | None = None,
+    ) -> None:
         """Set up the order.
 
         Args:
@@ -54,11 +62,15 @@ class Order:
             seed: The run's seed.
             phases: The phase table, as far as it is known.
             changes: What comes later, by step. The phases that follow are computed when a step asks for them.
+            bookmarks: Of the table's last phase, from `past`; nothing depends on them but time.
         """
         self.cuts, self._seed = cuts, seed
         self._known, self._changes, self._planned = list(phases), list(changes), tuple(changes)
+        self._source_order = cache(partial(SourceOrder, cuts=cuts, seed=seed))
         self.of = lru_cache(maxsize=4)(self._compute)  # of a phase: its mixture, and the order of each source
         self._lock = RLock()  # batches are prepared in another thread than the one that saves
+        for name, bookmark in (bookmarks or {}).items():
+            next(order for order in self.of(phases[-1])[1] if order.name == name).remember(bookmark)
 
     def phases(self, step: int) -> tuple[Phase, ...]:
         """The phase table up to and with a step."""
@@ -80,7 +92,7 @@ class Order:
         if setting.comes_as(was):
             return replace(last, first_step=change.step, first_sample=first_sample, setting=setting,
                            offset=last.offset + samples, skipped_steps=skipped)  # fmt: skip
-        cursors = dict(last.cursors) | self._cursors(last, samples)
+        cursors = dict(last.cursors) | {one.name: one.cursor(count) for one, count in self._counted(last, samples)}
         moved = [(name, _moved(cursor, was, setting, name)) for name, cursor in sorted(cursors.items())]
         return Phase(change.step, first_sample, setting, tuple(moved), skipped_steps=skipped)
 
@@ -88,7 +100,9 @@ class Order:
         """The order if some chunks are left out from a step on: what is in them is padding, nothing else moves."""
         changes = [Change(step, self.phase(step).setting), *(one for one in self._planned if one.step > step)]
         later = [replace(one, setting=one.setting and one.setting.without(lost)) for one in changes]
-        return Order(self.cuts, self._seed, self.phases(step), later)
+        other = copy(self)
+        other._known, other._changes, other._planned = list(self.phases(step)), later, tuple(later)
+        return other
 
     def parts(self, step: int) -> list[Part]:
         """The samples of a step's global batch, shard by shard."""
@@ -125,44 +139,49 @@ class Order:
 
     def upcoming(self, step: int, number: int) -> dict[str, list[int]]:
         """Per source of a step's phase, the shards that its samples from this step on come out of, so many at most."""
-        phase = self.phase(step)
-        used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
-        taken = {share.name for share in phase.setting.sources if share.weight}
-        return {order.name: order.upcoming(count, number) for order, count in used if order.name in taken}
+        with self._lock:
+            taken = {share.name for share in self.phase(step).setting.sources if share.weight}
+            return {order.name: order.upcoming(n, number) for order, n in self._used(step) if order.name in taken}
+
+    def past(self, step: int) -> Past:
+        """What is to be saved once so many steps are made."""
+        if not step:
+            return Past(0, ())
+        with self._lock:
+            bookmarks = {order.name: order.bookmark(count) for order, count in self._used(step - 1, more=1)}
+            found = {name: bookmark for name, bookmark in bookmarks.items() if bookmark}
+            return Past(step, self.phases(step - 1), found)
 
     def cursors(self, step: int) -> dict[str, Cursor]:
         """Where every source of a step's phase stands before it."""
         with self._lock:
-            phase = self.phase(step)
-            return self._cursors(phase, (step - phase.first_step) * phase.setting.global_batch)
+            return {order.name: order.cursor(count) for order, count in self._used(step)}
 
     def epochs(self, step: int) -> dict[str, float]:
         """How many epochs of each source of a step's phase are used up before it."""
         with self._lock:
-            phase = self.phase(step)
-            used = self._used(phase, (step - phase.first_step) * phase.setting.global_batch)
-            return {order.name: order.epochs(count) for order, count in used}
+            return {order.name: order.epochs(count) for order, count in self._used(step)}
 
     def repeated(self, step: int) -> list[str]:
         """The sources of which something has come a second time before a step."""
         cursors = dict(self.phase(step).cursors) | self.cursors(step)
         return sorted(name for name, cursor in cursors.items() if cursor.epoch and cursor != Cursor(1))
 
-    def _cursors(self, phase: Phase, samples: int) -> dict[str, Cursor]:
-        return {order.name: order.cursor(count) for order, count in self._used(phase, samples)}
+    def _used(self, step: int, more: int = 0) -> list[tuple[SourceOrder, int]]:
+        """The order of each source of a step's phase, and what is used up of it before that step or `more` later."""
+        phase = self.phase(step)
+        return self._counted(phase, (step + more - phase.first_step) * phase.setting.global_batch)
 
-    def _used(self, phase: Phase, samples: int) -> list[tuple[SourceOrder, int]]:
-        """Each source's order, and how many of its sequences are used up after so many samples of a phase."""
+    def _counted(self, phase: Phase, samples: int) -> list[tuple[SourceOrder, int]]:
         mixture, orders = self.of(phase)
         return list(zip(orders, mixture.counts(phase.offset + samples), strict=True))
 
     def _compute(self, phase: Phase) -> tuple[Mixture, list[SourceOrder]]:
-        sources, cut = phase.setting.sources, phase.setting.cut
+        sources, cut, cursors = phase.setting.sources, phase.setting.cut, dict(phase.cursors)
         first = phase.first_sample - phase.offset
         mixture = Mixture([source.weight for source in sources], self._seed, "mixture", first)
-        cursors = dict(phase.cursors)
         return mixture, [
-            SourceOrder(source, cut, cursors.get(source.name, Cursor()), self.cuts, self._seed) for source in sources
+            self._source_order(one.name, one.num_shards, cut, cursors.get(one.name, Cursor())) for one in sources
         ]
 
 

@@ -4,8 +4,8 @@ A new phase begins when weights, sequence length, packing, global batch or shard
 It holds where every source stood, so that the order of a phase never depends on how earlier ones were computed.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -27,6 +27,14 @@ class Cursor:
     """Other cuts that the open shard had before, in this epoch."""
     num_shards: int | None = None
     """Shards that take part in this epoch, where later ones were appended after it began."""
+
+
+class Bookmark(NamedTuple):
+    """Where a source stands once some of its sequences are used up, which packing would tell only shard by shard."""
+
+    sequences: int
+    """How many, since its mixture began."""
+    cursor: Cursor
 
 
 @dataclass(frozen=True)
@@ -132,15 +140,27 @@ class Phase:
     skipped_steps: int = 0
     """Steps' worth of samples right before its first one that were passed over."""
 
+
+@dataclass(frozen=True)
+class Past:
+    """The state of the data: what a run has to know of the steps it made."""
+
+    step: int
+    """How many it made."""
+    phases: tuple[Phase, ...]
+    """By which phases; none where it made no step."""
+    bookmarks: Mapping[str, Bookmark] = field(default_factory=dict)
+    """Where packed sources of the last phase stand; nothing depends on them but time."""
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        values: dict[str, Any] = _PHASE.dump_python(self, mode="json")
+        values: dict[str, Any] = _PAST.dump_python(self, mode="json")
         return values
 
     @staticmethod
-    def from_json(values: Any) -> "Phase":
-        """The inverse of `to_json`."""
-        return _PHASE.validate_python(values)
+    def from_json(values: Any) -> "Past":
+        """The inverse of `to_json`. Raises ValueError if it is none."""
+        return _PAST.validate_python(values)
 
 
-_PHASE = TypeAdapter(Phase)
+_PAST = TypeAdapter(Past)

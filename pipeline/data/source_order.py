@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.cuts import Cut, Cuts, ShardCut
 from pipeline.data.permutation import permutation
-from pipeline.data.phases import Cursor, SourceShare
+from pipeline.data.phases import Bookmark, Cursor
 
 
 class Stretch(NamedTuple):
@@ -30,19 +29,35 @@ class _Spot(NamedTuple):
     taken: int
 
 
+class _Visited(NamedTuple):
+    """A shard that a walk came to."""
+
+    first: int
+    """Its first sequence, counted from the cursor; below 0 if some are used up."""
+    epoch: int
+    place: int
+
+
 class SourceOrder:
     """One source's sequences from a cursor on."""
 
-    def __init__(self, source: SourceShare, cut: Cut, cursor: Cursor, cuts: Cuts, seed: int) -> None:
+    def __init__(self, name: str, num_shards: int, cut: Cut, cursor: Cursor, cuts: Cuts, seed: int) -> None:
         """Begin at the cursor and cut shards as it is said."""
-        self.name = source.name
-        self._num_shards, self._cut, self._cursor, self._cuts, self._seed = (
-            source.num_shards, cut, cursor, cuts, seed,
-        )  # fmt: skip
-        self._sizes = cuts.sizes(source.name, cut)
+        self.name = name
+        self._num_shards, self._cut, self._cursor, self._cuts, self._seed = num_shards, cut, cursor, cuts, seed
+        self._sizes = cuts.sizes(name, cut)
         self.shards = lru_cache(maxsize=4)(self._shards)
         self._starts = lru_cache(maxsize=4)(self._compute_starts)
-        self._visited: list[int] = []  # where sizes are not known: sequences up to the end of each shard visited
+        self._walks = [[_Visited(-cursor.taken, cursor.epoch, cursor.place)]]
+
+    def remember(self, bookmark: Bookmark) -> None:
+        """Take it that the source stands there once so many sequences are used up; what follows is found from there."""
+        index, cursor = bookmark
+        self._walks.append([_Visited(index - cursor.taken, cursor.epoch, cursor.place)])
+
+    def bookmark(self, index: int) -> Bookmark | None:
+        """What `remember` takes once `index` sequences are used up; None where the place is computed in any case."""
+        return None if self._sizes is not None else Bookmark(index, self.cursor(index))
 
     def _shards(self, epoch: int) -> NDArray[np.int64]:
         """An epoch's shards in their order."""
@@ -99,6 +114,8 @@ class SourceOrder:
         return list(found)
 
     def _spot(self, index: int) -> _Spot:
+        if self._sizes is None:
+            return self._walked(index)
         cursor = self._cursor
         index += cursor.taken
         place = cursor.place
@@ -107,7 +124,7 @@ class SourceOrder:
             if index < size:
                 return _Spot(cursor.epoch, place, index)
             index, place = index - size, place + 1
-        return self._computed(place, index) if self._sizes is not None else self._walked(place, index)
+        return self._computed(place, index)
 
     def _computed(self, place: int, index: int) -> _Spot:
         """The spot `index` sequences behind the beginning of a shard of the cursor's epoch."""
@@ -121,28 +138,18 @@ class SourceOrder:
         place = int(np.searchsorted(starts, within, side="right")) - 1
         return _Spot(epoch, place, within - int(starts[place]))
 
-    def _walked(self, place: int, index: int) -> _Spot:
-        """The same, shard by shard: how many sequences each has is only known once it is packed."""
-        if not self._visited or index >= self._visited[-1]:
-            self._walk_on(place, index)
-        visited = bisect_right(self._visited, index)
-        epoch, place = self._after(place, visited)
-        return _Spot(epoch, place, index - (self._visited[visited - 1] if visited else 0))
+    def _walked(self, index: int) -> _Spot:
+        """The spot of a sequence, shard by shard: how many sequences each has is only known once it is packed."""
+        walk = next(walk for walk in reversed(self._walks) if walk[0].first <= index)
+        while walk[-1].first <= index:
+            walk.append(self._next(walk[-1]))
+        first, epoch, place = walk[bisect_right(walk, index, key=lambda one: one.first) - 1]
+        return _Spot(epoch, place, index - first)
 
-    def _walk_on(self, place: int, index: int) -> None:
-        for visited in count(len(self._visited)):
-            before = self._visited[-1] if self._visited else 0
-            if before > index:
-                return
-            self._visited.append(before + self._cuts.size(self.shard_cut(*self._after(place, visited))))
-
-    def _after(self, place: int, visited: int) -> tuple[int, int]:
-        """Epoch and place of the shard that comes so many shards behind a place of the cursor's epoch."""
-        epoch, place = self._cursor.epoch, place + visited
-        if place < len(self.shards(epoch)):
-            return epoch, place
-        more, place = divmod(place - len(self.shards(epoch)), self._num_shards)
-        return epoch + 1 + more, place
+    def _next(self, visited: _Visited) -> _Visited:
+        first, epoch, place = visited
+        first += self._cuts.size(self.shard_cut(epoch, place))
+        return _Visited(first, *((epoch, place + 1) if place + 1 < len(self.shards(epoch)) else (epoch + 1, 0)))
 
     def epochs(self, index: int) -> float:
         """Epochs used up once `index` sequences are: whole ones, and the share of positions of the last."""

@@ -13,7 +13,7 @@ from pipeline.data.cuts import Cuts, Packing
 from pipeline.data.loader import Loader, Share
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
-from pipeline.data.phases import Change, Phase, Setting, SourceShare
+from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 from pipeline.errors import CheckpointError
 
 
@@ -113,8 +113,7 @@ class StatefulLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values: the batches handed out so far, and under what settings they came."""
-        phases = self._order.phases(self._step - 1)
-        return {"step": self._step, "seed": self._seed, "phases": [phase.to_json() for phase in phases]}
+        return {"seed": self._seed, **self._order.past(self._step).to_json()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on behind the batches of a state; loops begun before do not see it.
@@ -124,13 +123,13 @@ class StatefulLoader:
         """
         if state["seed"] != self._seed:
             raise CheckpointError(f"seed ({self._seed}) differs from the state's ({state['seed']}); give that one")
-        table = [Phase.from_json(values) for values in state["phases"]]
-        for share in (share for phase in table for share in phase.setting.sources):
+        past = Past.from_json({key: value for key, value in state.items() if key != "seed"})
+        for share in (share for phase in past.phases for share in phase.setting.sources):
             self._require(share)
-        step = int(state["step"])
-        changes = [Change(step, self._setting)] if table and table[-1].setting != self._setting else []
-        self._order = Order(self._cuts, self._seed, table or [Phase(0, 0, self._setting)], changes)
-        self._step = step
+        table = past.phases or (Phase(0, 0, self._setting),)
+        changes = [Change(past.step, self._setting)] if table[-1].setting != self._setting else []
+        self._order = Order(self._cuts, self._seed, table, changes, past.bookmarks)
+        self._step = past.step
 
     def _require(self, share: SourceShare) -> None:
         if share.name not in self._source.shards:

@@ -14,7 +14,7 @@ from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
-from pipeline.data.phases import Change, Phase, Setting, SourceShare
+from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 from pipeline.data.stateful import source_names as names_of
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.errors import CheckpointError
@@ -46,8 +46,8 @@ def planned(config: RunConfig, source: Sequences) -> tuple[Phase, list[Change]]:
     return Phase(0, 0, first.setting), _with_skips(config, changes)
 
 
-def continued(config: RunConfig, source: Sequences, table: Sequence[Phase], step: int) -> list[Change]:
-    """The changes to come of a run that has trained `step` steps by a phase table.
+def continued(config: RunConfig, source: Sequences, past: Past) -> list[Change]:
+    """The changes to come of a run that has made some steps.
 
     Shards that were appended since then are one of them.
 
@@ -55,6 +55,7 @@ def continued(config: RunConfig, source: Sequences, table: Sequence[Phase], step
         ConfigError: The config says something else about those steps.
         CheckpointError: A source's shards are not those that were read.
     """
+    table, step = past.phases, past.step
     _require_same_shards(source, table, step)
     changes = _with_skips(config, _Plan(config, source, table, step).changes())
     require_same_past(config.output, [change for change in changes if change.step < step], table, step)
@@ -63,18 +64,24 @@ def continued(config: RunConfig, source: Sequences, table: Sequence[Phase], step
     return [Change(step, grown), *coming] if grown != last else coming
 
 
-def phase_table(commit: Commit | None) -> list[Phase] | None:
-    """The phase table of a checkpoint."""
-    return None if commit is None else [Phase.from_json(values) for values in commit.state["phases"]]
+def order_of(config: RunConfig, source: Sequences, commit: Commit | None) -> Order:
+    """The order of a run from a checkpoint on, or of a new one. Raises as `continued` does."""
+    if commit is None:
+        return order_after(config, source, Past(0, ()))
+    if "data" not in commit.state:
+        raise CheckpointError(
+            f"checkpoint {commit.step} of run {config.output} is of an earlier version of Tarmac; go on with that one"
+        )
+    return order_after(config, source, Past.from_json(commit.state["data"]))
 
 
-def order_of(config: RunConfig, source: Sequences, table: Sequence[Phase] | None, step: int) -> Order:
-    """The order of a run from its phase table on, or of a new one. Raises as `continued` does."""
+def order_after(config: RunConfig, source: Sequences, past: Past) -> Order:
+    """The order of a run that has made some steps, or none. Raises as `continued` does."""
     cuts = Cuts(source.shards, config.seed)
-    if table is None:
+    if not past.phases:
         first, changes = planned(config, source)
         return Order(cuts, config.seed, [first], changes)
-    return Order(cuts, config.seed, table, continued(config, source, table, step))
+    return Order(cuts, config.seed, past.phases, continued(config, source, past), past.bookmarks)
 
 
 def _require_same_shards(source: Sequences, table: Sequence[Phase], step: int) -> None:

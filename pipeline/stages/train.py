@@ -31,7 +31,7 @@ from pipeline.runtime.logs import get_logger, set_up_logging
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
 from pipeline.stages.data_feed import DataFeed, End
-from pipeline.stages.data_plan import order_of, phase_table, withdrawn_files
+from pipeline.stages.data_plan import order_of, withdrawn_files
 from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_data
 from pipeline.stages.run_folder import environment, make_run_folder, open_run
 from pipeline.stages.seal import STATE_KEY, require_seal, seal
@@ -72,7 +72,7 @@ def _run(
     prove_shared_folder(group, folder)
     commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, Journal(folder)))
     group.main_decides(lambda: require_seal(folder, commit))
-    order = group.agree(lambda: order_of(config, data.source, phase_table(commit), commit.step if commit else 0))
+    order = group.agree(lambda: order_of(config, data.source, commit))
     group.main_decides(lambda: _write_config(config))
     end = End(config, order)
     made = commit.step if commit else 0
@@ -249,7 +249,7 @@ class _Session:
         """What a checkpoint holds besides tensors. Raises DivergenceError, so that broken weights are never saved."""
         return {
             "totals": asdict(metrics.totals()),
-            "phases": [phase.to_json() for phase in self._feed.order.phases(step - 1)],
+            "data": self._feed.order.past(step).to_json(),
             "tokenizer": self._data.tokenizer.fingerprint(),
             "base": self._base_state,
             STATE_KEY: self._seal,

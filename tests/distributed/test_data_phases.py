@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.data.phases import DamagedChunk, Phase
+from pipeline.data.phases import DamagedChunk, Past, Phase
 from pipeline.runtime.files import read_json_lines
 from tests.distributed.jobs import ROOT, free_port
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
@@ -122,7 +122,7 @@ def events(run: Path, event: str) -> list[dict[str, Any]]:
 def committed(run: Path) -> list[Phase]:
     """The phase table of the last checkpoint."""
     newest = max((run / "checkpoints").glob("step-*"))
-    return [Phase.from_json(one) for one in json.loads((newest / "COMMIT.json").read_text())["state"]["phases"]]
+    return list(Past.from_json(json.loads((newest / "COMMIT.json").read_text())["state"]["data"]).phases)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pipeline.data.order import Order
 from pipeline.engine.checkpoint.commit import newest_commit
 from pipeline.errors import RunError
 from pipeline.runtime.journal import Journal
-from pipeline.stages.data_plan import order_of, phase_table
+from pipeline.stages.data_plan import order_of
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 
@@ -56,5 +56,5 @@ def open_explained(folder: Path) -> Explained:
     events = [event for event in Journal(folder).read() if event["event"] in ("start", "resume")]
     sessions = tuple((int(event["step"]), int(event["world_size"])) for event in events)
     num_trained = commit.step if commit else 0
-    order = order_of(config, data.source, phase_table(commit), num_trained)
+    order = order_of(config, data.source, commit)
     return Explained(folder, config, data, order, num_trained, sessions)

@@ -1,3 +1,4 @@
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.data.cuts import Cuts, Positions
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order, Sample
-from pipeline.data.phases import Change, Phase, Setting, SourceShare
+from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 
 NAMES = ("web", "code", "books", "maths")
 
@@ -119,18 +120,34 @@ def shard_positions(source: Shards, count: int) -> set[tuple[int, int]]:
 
 @given(runs(), st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_run_goes_on_from_the_phase_table_of_any_step(run: Run, data: st.DataObject) -> None:
-    """With nothing but the table and the changes to come, whatever was asked before."""
+def test_a_run_goes_on_from_what_is_saved_at_any_step(run: Run, data: st.DataObject) -> None:
+    """With nothing but that and the changes to come, whatever was asked before; and without the bookmarks."""
     shards, seed, _, changes = run
     last = (changes[-1].step if changes else 0) + 6
     whole = order_of(run)
     batches = [whole.batch(step) for step in range(last)]
-    kill = data.draw(st.integers(0, last - 1))
-    table = [Phase.from_json(phase.to_json()) for phase in order_of(run).phases(kill)]
-    again = Order(Cuts(shards, seed), seed, table, [change for change in changes if change.step > kill])
-    steps = data.draw(st.permutations(range(last)))
-    assert {step: again.batch(step) for step in steps} == dict(enumerate(batches))
-    assert again.phases(last) == whole.phases(last)
+    kill = data.draw(st.integers(1, last - 1))
+    past = Past.from_json(json.loads(json.dumps(order_of(run).past(kill).to_json())))
+    to_come = [change for change in changes if change.step >= kill]
+    for bookmarks in (past.bookmarks, {}):
+        again = Order(Cuts(shards, seed), seed, past.phases, to_come, bookmarks)
+        steps = data.draw(st.permutations(range(last)))
+        assert {step: again.batch(step) for step in steps} == dict(enumerate(batches))
+        assert again.phases(last) == whole.phases(last)
+        assert again.past(last) == whole.past(last)
+
+
+def test_packed_shards_that_were_passed_are_not_packed_again() -> None:
+    """Neither after a kill nor where steps are skipped in one mixture."""
+    shards = {"web": Shards([[3] * 20] * 12)}
+    setting = setting_of(shards, [1], 6, 10, "best_fit")
+    skip = Change(10, skipped_steps=1)
+    past = Order(Cuts(shards, 1), 1, [Phase(0, 0, setting)]).past(10)
+    cuts = Cuts(shards, 1, cached=1)
+    packed: list[int] = []
+    shards["web"].document_ends = lambda shard: packed.append(shard) or shards["web"].ends[shard]  # type: ignore
+    Order(cuts, 1, past.phases, [skip], past.bookmarks).batch(10)
+    assert len(packed) <= 4
 
 
 @given(runs(most_changes=2), st.integers(0, 8), st.integers(1, 5), st.integers(0, 3))

@@ -124,7 +124,7 @@ def times(batches: Sequence[torch.Tensor]) -> list[int]:
 
 def test_the_state_counts_what_was_handed_out_and_not_what_was_prepared(corpora: Path) -> None:
     loader = build(corpora)
-    assert loader.state_dict() == {"step": 0, "seed": 4, "phases": []}
+    assert loader.state_dict() == {"step": 0, "seed": 4, "phases": [], "bookmarks": {}}
     for batch in loader:
         assert loader.state_dict()["step"] == batch.step + 1
         if batch.step == 4:

@@ -1,5 +1,6 @@
 """From configs to phases, and which configs go on with what was trained."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.data.corpora import Corpora
 from pipeline.data.holes import read_withdrawn
 from pipeline.data.mixture import WEIGHT_TOTAL
-from pipeline.data.phases import DamagedChunk, Phase
+from pipeline.data.phases import DamagedChunk, Past, Phase
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.stages.data_feed import End
 from pipeline.stages.data_history import changes_between
-from pipeline.stages.data_plan import order_of, planned
+from pipeline.stages.data_plan import order_after, planned
 from tests.unit.corpus.build import write_corpus
 from tests.unit.small import LLAMA
 
@@ -53,12 +54,13 @@ def source_of(corpus: Corpus) -> Corpora:
     return Corpora({name: (corpus, name) for name in ("web", "code")}, "train")
 
 
-def table_of(
-    corpus: Corpus, config: RunConfig, step: int, table: list[Phase] | None = None, at: int = 0
-) -> list[Phase]:
-    """The phase table of a checkpoint after `step` steps, through JSON; of a run that went on from another one."""
-    order = order_of(config, source_of(corpus), table, at)
-    return [Phase.from_json(phase.to_json()) for phase in order.phases(step - 1)]
+NOTHING = Past(0, ())
+
+
+def past_of(corpus: Corpus, config: RunConfig, step: int, past: Past = NOTHING) -> Past:
+    """What a checkpoint after `step` steps says, through JSON; of a run that went on from another one."""
+    order = order_after(config, source_of(corpus), past)
+    return Past.from_json(json.loads(json.dumps(order.past(step).to_json())))
 
 
 def shares_of(phase: Phase) -> dict[str, float]:
@@ -89,7 +91,7 @@ def test_a_config_tells_its_phases_beforehand(corpus: Corpus, tmp_path: Path) ->
         {"at_step": 9, "packing": "best_fit", "temperature": 1},
         {"at_step": 12, "withdrawn": str(tmp_path / "ids")},
     ], skip=[[1, 4]])  # fmt: skip
-    table = table_of(corpus, config, 20)
+    table = past_of(corpus, config, 20).phases
     assert [(phase.first_step, phase.skipped_steps) for phase in table] == [
         (0, 0),
         (1, 3),
@@ -145,37 +147,37 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_a_config_that_contradicts_the_past_is_refused(corpus: Corpus, name: str) -> None:
     data, sentence = CONTRADICTIONS[name]
-    table = table_of(corpus, config_of(corpus, **PAST), 8)
+    past = past_of(corpus, config_of(corpus, **PAST), 8)
     with pytest.raises(ConfigError, match=f"^run runs/one is at step 8: {sentence}") as error:
-        order_of(config_of(corpus, **data), source_of(corpus), table, 8)
+        order_after(config_of(corpus, **data), source_of(corpus), past)
     assert "\n" not in str(error.value)
 
 
 def test_a_withdrawn_file_that_changed_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text(f"{0:032x}\n")
     config = config_of(corpus, withdrawn=str(tmp_path / "ids"))
-    table = table_of(corpus, config, 8)
+    past = past_of(corpus, config, 8)
     (tmp_path / "ids").write_text(f"{1:032x}\n")
     with pytest.raises(ConfigError, match=r"data.withdrawn was \w{12}, is \w{12}; .*\{at_step: 8, withdrawn: …\}"):
-        order_of(config, source_of(corpus), table, 8)
+        order_after(config, source_of(corpus), past)
 
 
-def batches(corpus: Corpus, config: RunConfig, table: list[Phase] | None, steps: range) -> list[Any]:
-    order = order_of(config, source_of(corpus), table, steps[0])
-    return [order.batch(step) for step in steps]
+def batches(corpus: Corpus, config: RunConfig, past: Past, last: int) -> list[Any]:
+    order = order_after(config, source_of(corpus), past)
+    return [order.batch(step) for step in range(past.step, last)]
 
 
 def test_what_comes_may_change_freely(corpus: Corpus) -> None:
     """A resumed run with other phases to come is the run that was always going to have them."""
-    table = table_of(corpus, config_of(corpus, **PAST, at_end="repeat"), 8)
+    past = past_of(corpus, config_of(corpus, **PAST, at_end="repeat"), 8)
     later = {"at_step": 8, "global_size": 6, "packing": "best_fit"}
     other = config_of(corpus, **{**PAST, "phases": [*PAST["phases"], later], "skip": [[5, 7], [10, 13]],
                                  "at_end": "stop", "on_damage": "skip"})  # fmt: skip
-    assert batches(corpus, other, table, range(8, 20)) == batches(corpus, other, None, range(20))[8:]
-    with_later = table_of(corpus, other, 8)
-    assert with_later == table
+    assert batches(corpus, other, past, 20) == batches(corpus, other, NOTHING, 20)[8:]
+    with_later = past_of(corpus, other, 8)
+    assert with_later == past
     again = config_of(corpus, **PAST)
-    assert batches(corpus, again, with_later, range(8, 20)) == batches(corpus, again, None, range(20))[8:]
+    assert batches(corpus, again, with_later, 20) == batches(corpus, again, NOTHING, 20)[8:]
 
 
 @pytest.mark.parametrize(
@@ -184,10 +186,11 @@ def test_what_comes_may_change_freely(corpus: Corpus) -> None:
 def test_appended_shards_are_a_phase_and_weights_stay(corpus: Corpus, tmp_path: Path, mixture: dict[str, Any]) -> None:
     """Also where weights come from sizes, and however often the run is resumed after that."""
     data = {**mixture, "phases": [{"at_step": 4, "sequence_length": 7}, {"at_step": 15, "sequence_length": 9}]}
-    table = table_of(corpus, config_of(corpus, **data), 8)
+    past = past_of(corpus, config_of(corpus, **data), 8)
     more = grown(tmp_path / "more")
-    for shift, (step, last) in enumerate([(8, 12), (12, 18), (18, 25)]):
-        table = table_of(more, config_of(more, **data), last, table, step)
+    for shift, last in enumerate([12, 18, 25]):
+        past = past_of(more, config_of(more, **data), last, past)
+        table = past.phases
         assert [phase.first_step for phase in table] == [0, 4, 8] + [15] * bool(shift)
     assert [phase.setting.sources[0].num_shards for phase in table] == [2, 2, 3, 3]
     assert {tuple(shares_of(phase).items()) for phase in table} == {tuple(shares_of(table[0]).items())}
@@ -198,38 +201,38 @@ def test_appended_shards_are_a_phase_and_weights_stay(corpus: Corpus, tmp_path: 
 
 def test_a_mixture_that_is_named_later_has_the_sizes_of_then(corpus: Corpus, tmp_path: Path) -> None:
     data = {"phases": [{"at_step": 10, "temperature": 1}]}
-    table = table_of(corpus, config_of(corpus, **data), 8)
+    past = past_of(corpus, config_of(corpus, **data), 8)
     more = grown(tmp_path / "more")
-    table = table_of(more, config_of(more, **data), 12, table, 8)
-    assert shares_of(table[-1]) == {"web": round(598 / 648, 4), "code": round(50 / 648, 4)}
-    table_of(more, config_of(more, **data), 14, table, 12)  # and is no contradiction later
+    past = past_of(more, config_of(more, **data), 12, past)
+    assert shares_of(past.phases[-1]) == {"web": round(598 / 648, 4), "code": round(50 / 648, 4)}
+    past_of(more, config_of(more, **data), 14, past)  # and is no contradiction later
 
 
 def test_shards_that_changed_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     config = config_of(corpus)
-    table = table_of(corpus, config, 8)
+    past = past_of(corpus, config, 8)
     for other in ([[range(61), range(40)], SHARDS["web"][1]], [SHARDS["web"][0]], SHARDS["web"][::-1]):
         changed = write_corpus(tmp_path / "changed", {**SHARDS, "web": other})
         with pytest.raises(CheckpointError, match="data of source 'web' changed since step 8; restore it, or choose"):
-            order_of(config_of(changed), source_of(changed), table, 8)
+            order_after(config_of(changed), source_of(changed), past)
 
 
 def test_a_corpus_that_moved_is_the_same(corpus: Corpus, tmp_path: Path) -> None:
-    table = table_of(corpus, config_of(corpus), 8)
+    past = past_of(corpus, config_of(corpus), 8)
     moved = Corpus(corpus.folder.rename(tmp_path / "elsewhere"))
-    assert order_of(config_of(moved), source_of(moved), table, 8).phases(30) == tuple(table)
+    assert order_after(config_of(moved), source_of(moved), past).phases(30) == past.phases
 
 
 def test_chunks_left_out_stay_out_in_all_phases_to_come(corpus: Corpus) -> None:
     config = config_of(corpus, on_damage="skip", phases=[{"at_step": 10, "sequence_length": 7}])
     lost = [DamagedChunk("web", 1, 0)]
-    order = order_of(config, source_of(corpus), None, 0)
+    order = order_after(config, source_of(corpus), NOTHING)
     plain = [order.batch(step) for step in range(20)]  # the loader, too, is some steps ahead
     order = order.without(lost, 6)
     assert [order.batch(step) for step in range(20)] == plain
-    table = [Phase.from_json(phase.to_json()) for phase in order.phases(7)]
-    assert [phase.first_step for phase in table] == [0, 6]
-    again = order_of(config, source_of(corpus), table, 8)
+    past = order.past(8)
+    assert [phase.first_step for phase in past.phases] == [0, 6]
+    again = order_after(config, source_of(corpus), past)
     for one in (order, again):
         assert [len(one.phase(step).setting.holes.quarantined) for step in (0, 5, 6, 9, 10, 19)] == [0, 0, 1, 1, 1, 1]
     assert again.phases(19) == order.phases(19)
@@ -240,7 +243,7 @@ def test_chunks_left_out_stay_out_in_all_phases_to_come(corpus: Corpus) -> None:
 
 def ends(corpus: Corpus, **data: Any) -> Iterator[Any]:
     config = config_of(corpus, **data)
-    order = order_of(config, source_of(corpus), None, 0)
+    order = order_after(config, source_of(corpus), NOTHING)
     end = End(config, order)
     made = next(made for made in range(100) if end.is_last(made))
     yield from (end.num_steps, made, end.reason(made))
@@ -250,7 +253,7 @@ def ends(corpus: Corpus, **data: Any) -> Iterator[Any]:
 def test_a_run_stops_before_the_first_step_that_repeats(corpus: Corpus, packing: str) -> None:
     """10 sequences of code, two of them in each step: sizes tell it beforehand, or packing as it goes."""
     config = config_of(corpus, packing=packing, at_end="stop")
-    order = order_of(config, source_of(corpus), None, 0)
+    order = order_after(config, source_of(corpus), NOTHING)
     seen: set[tuple[Any, ...]] = set()
     fresh = 0
     for step in range(40):
@@ -269,9 +272,9 @@ def test_a_run_stops_before_the_first_step_that_repeats(corpus: Corpus, packing:
 def test_a_warning_says_how_often_each_source_comes(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
     config = config_of(corpus)
     with caplog.at_level("WARNING"):
-        End(config, order_of(config, source_of(corpus), None, 0)).warn_of_epochs()
+        End(config, order_after(config, source_of(corpus), NOTHING)).warn_of_epochs()
     assert "sources are seen again: by step 40 web 1.8 times, code 8.7 times" in caplog.text
     caplog.clear()
     small = config_of(corpus, steps=2)
-    End(small, order_of(small, source_of(corpus), None, 0)).warn_of_epochs()
+    End(small, order_after(small, source_of(corpus), NOTHING)).warn_of_epochs()
     assert not caplog.text
