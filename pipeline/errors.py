@@ -4,6 +4,9 @@ Each carries one sentence that names the field, its value and the cure. Library 
 only the command line turns them into an exit status.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class TarmacError(Exception):
     """Something the user can mend. The message is one clear sentence; the exit status is `exit_code`."""
@@ -11,6 +14,10 @@ class TarmacError(Exception):
     exit_code = 2
     on_all_ranks = False
     """Whether every rank of the job raises it, so that one of them telling it is enough."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Ranks send errors to each other; one that is made of several values is not made again from its sentence."""
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class ConfigError(TarmacError):
@@ -62,3 +69,9 @@ class EvaluationError(TarmacError):
     """A measured figure does not meet a demand of the config. The figures are written all the same."""
 
     exit_code = 1
+
+
+def _restored(kind: type[TarmacError], args: tuple[Any, ...], values: Mapping[str, Any]) -> TarmacError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(values)
+    return error

@@ -1,6 +1,7 @@
 """The config of a training run: pre-training and fine-tuning are the same loop with other models and batches."""
 
-from itertools import pairwise
+from collections import Counter
+from itertools import pairwise, zip_longest
 from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -169,7 +170,10 @@ class RunConfig(Config):
         last = [one for one in self.stretches if one.first_token < self.duration.tokens][-1]
         return last.step_of(self.duration.tokens)
 
-    def tokens_at(self, step: int) -> int:
-        """Tokens seen before a step; those of padding count, too."""
-        last = [one for one in self.stretches if one.first_step <= step][-1]
-        return last.first_token + (step - last.first_step) * last.step_tokens
+    def tokens_by_length(self, step: int) -> Counter[int]:
+        """Tokens seen before a step, by the length of their sequences; those of padding count, too."""
+        found = Counter[int]()
+        ends = [one.first_step for one in self.stretches[1:]]
+        for one, end in zip_longest(self.stretches, ends, fillvalue=step):
+            found[one.sequence_length] += max(0, min(step, end) - one.first_step) * one.step_tokens
+        return found

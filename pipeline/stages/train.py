@@ -143,7 +143,7 @@ class _Session:
                 f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
                 " started from; restore that checkpoint"
             )
-        self._flops = training_flops_per_token(ingredients.transformers_config, config.data.sequence_length)
+        self._flops = partial(training_flops_per_token, ingredients.transformers_config)
         self._seal = group.main_decides(lambda: self._sealed(ingredients))
         self._engine = self._start_engine(ingredients)
 
@@ -189,7 +189,7 @@ class _Session:
         metrics = MetricsHook(
             self._engine, tracker, config.tracking.log_every_steps,
             Totals(**self._commit.state["totals"]) if self._commit else Totals(),
-            config.tokens_at, lambda rate: rate * self._flops / self._peak,
+            config.tokens_by_length, self._flops, self._peak,
         )  # fmt: skip
         saving = CheckpointHook(
             self._engine, self._folder, config.checkpoints,

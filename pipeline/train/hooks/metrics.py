@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -38,8 +39,9 @@ class MetricsHook:
         tracker: Tracker,
         every: int,
         totals: Totals,
-        tokens_at: Callable[[int], int],
-        utilisation: Callable[[float], float],
+        tokens_by_length: Callable[[int], Counter[int]],
+        flops: Callable[[int], float],
+        peak: float,
     ) -> None:
         """Set up.
 
@@ -48,12 +50,13 @@ class MetricsHook:
             tracker: Where rows go; only rank 0's is used.
             every: Steps between rows.
             totals: What was gathered before the first step of this session.
-            tokens_at: Tokens that the sequences before a step have room for; throughput counts padding, too.
-            utilisation: Model FLOPs utilisation at a number of tokens per second.
+            tokens_by_length: Of a step, the tokens that sequences of each length before it have room for; throughput
+                counts padding, too.
+            flops: Floating-point operations of a token of a sequence of some length.
+            peak: Such operations that all devices could make in a second.
         """
         self._engine, self._tracker, self._every = engine, tracker, every
-        self._utilisation = utilisation
-        self._tokens_at = tokens_at
+        self._tokens_by_length, self._flops, self._peak = tokens_by_length, flops, peak
         self._reset(totals)
 
     def _reset(self, totals: Totals) -> None:
@@ -100,7 +103,9 @@ class MetricsHook:
         totals = self.totals()
         self._seconds += time.perf_counter() - waited  # what the device still had to do
         tokens_seen = totals.tokens_seen + totals.num_tokens
-        rate = (self._tokens_at(info.step) - self._tokens_at(info.step - self._steps)) / self._seconds
+        tokens = self._tokens_by_length(info.step) - self._tokens_by_length(info.step - self._steps)
+        rate = tokens.total() / self._seconds
+        flops = sum(number * self._flops(length) for length, number in tokens.items())
         norm = f"{self._engine.norm_name}_norm"
         row = {
             "train/loss": totals.loss_sum / max(1, totals.num_tokens),
@@ -108,7 +113,7 @@ class MetricsHook:
             f"train/{norm}": self._engine.norm(),
             "train/tokens": float(tokens_seen),
             "perf/tokens_per_second": rate,
-            "perf/mfu": self._utilisation(rate),
+            "perf/mfu": flops / self._seconds / self._peak,
             "perf/step_seconds": self._seconds / self._steps,
             "perf/memory_bytes": float(peak_memory_bytes()),
         }
