@@ -1,7 +1,7 @@
 """The config of a training run: pre-training and fine-tuning are the same loop with other models and batches."""
 
 from collections import Counter
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -173,7 +173,8 @@ class RunConfig(Config):
     def tokens_by_length(self, step: int) -> Counter[int]:
         """Tokens seen before a step, by the length of their sequences; those of padding count, too."""
         found = Counter[int]()
-        ends = [one.first_step for one in self.stretches[1:]]
-        for one, end in zip_longest(self.stretches, ends, fillvalue=step):
-            found[one.sequence_length] += max(0, min(step, end) - one.first_step) * one.step_tokens
+        ends = [*(min(step, one.first_step) for one in self.stretches[1:]), step]
+        for one, end in zip(self.stretches, ends, strict=True):
+            if end > one.first_step:
+                found[one.sequence_length] += (end - one.first_step) * one.step_tokens
         return found

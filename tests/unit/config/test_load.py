@@ -194,7 +194,7 @@ def test_tokens_are_counted_by_the_length_of_their_sequences() -> None:
     phases = [{"at_step": 10, "sequence_length": 16}, {"at_step": 20, "global_size": 8}]
     config = validate(RunConfig, {**RUN, "data": {**RUN["data"], "phases": phases}}, "x")
     assert [config.tokens_by_length(step) for step in (0, 4, 11, 25)] == [
-        {32: 0, 16: 0}, {32: 4 * 4 * 32}, {32: 10 * 4 * 32, 16: 4 * 16}, {32: 10 * 4 * 32, 16: (10 * 4 + 5 * 8) * 16},
+        {}, {32: 4 * 4 * 32}, {32: 10 * 4 * 32, 16: 4 * 16}, {32: 10 * 4 * 32, 16: (10 * 4 + 5 * 8) * 16},
     ]  # fmt: skip
 
 
