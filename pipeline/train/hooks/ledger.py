@@ -12,7 +12,7 @@ def ledger_path(folder: Path, rank: int) -> Path:
 
 
 class Ledger:
-    """Appends `{"step", "digest"}` lines; the digest is the xxh3 of the step's inputs, labels and positions in order."""
+    """Appends `{"step", "digest"}` lines; the digest is the xxh3 of inputs, labels and positions in order."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         """Append to this rank's file."""
