@@ -1,14 +1,10 @@
 """`tarmac data`: what a run would see, before it starts: tokens and epochs of each source, phase by phase."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.config.data import CorpusData
 from pipeline.config.run import RunConfig
@@ -17,9 +13,9 @@ from pipeline.data.loader import Sequences
 from pipeline.data.mixture import WEIGHT_TOTAL, Mixture
 from pipeline.data.phases import Change, Phase, Setting
 from pipeline.stages.data_plan import planned
-from pipeline.stages.ingredients import open_data
 
-_MOST_PACKED = 8
+MOST_PACKED = 8
+"""Shards of a source that are packed at most, to know how full its sequences are."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +79,6 @@ class DataTable:
     epochs: dict[str, float]
     """How often each source is gone through, what is skipped included."""
     warnings: tuple[str, ...]
-
-
-def print_data_table(config: RunConfig, as_json: bool = False) -> None:
-    """Print it for people, or as a JSON object. Raises CorpusError, TokenizerError or ConfigError."""
-    table = data_table(config, open_data(config).source)
-    if as_json:
-        print(json.dumps(asdict(table), ensure_ascii=False, indent=1))
-    else:
-        _print(config, table)
 
 
 def data_table(config: RunConfig, source: Sequences) -> DataTable:
@@ -178,7 +165,7 @@ def _fill(cuts: Cuts, name: str, cut: Cut, num_shards: int) -> Fill:
     positions, sizes = cuts.sources[name].num_positions[:num_shards], cuts.sizes(name, cut)
     packed = np.empty(0, np.int64)
     if sizes is None:
-        packed = np.unique(np.linspace(0, num_shards - 1, _MOST_PACKED).round().astype(np.int64))
+        packed = np.unique(np.linspace(0, num_shards - 1, MOST_PACKED).round().astype(np.int64))
         positions = positions[packed]
         sizes = np.array([cuts.size(ShardCut(name, 0, shard, cut)) for shard in packed.tolist()])
     mean = float(positions.sum()) / max(1, int(sizes[: len(positions)].sum()))
@@ -195,32 +182,3 @@ def _repeated(name: str, epochs: float, parts: Sequence[PhasePart], stops: bool)
                 end = "where data.at_end: stop ends the run" if stops else "from where on it is repeated"
                 return f"source {name} would be gone through {epochs:.2f} times: once by about step {step}, {end}"
     return f"source {name} would be gone through {epochs:.2f} times, most of which is skipped"
-
-
-def _print(config: RunConfig, table: DataTable) -> None:
-    console = Console(highlight=False)
-    shown = Table("Steps", "Batch", "Length", "Source", "Share", "Sequences", "Tokens", "Epochs", "Full",
-                  title=f"{escape(config.output)}: {config.num_steps:,} steps")  # fmt: skip
-    for part in table.phases:
-        for cells in _cells(part):
-            shown.add_row(*cells)
-        shown.add_section()
-    for name, tokens in table.tokens.items():
-        shown.add_row("all", "", "", escape(name), "", "", f"{tokens:,}", f"{table.epochs[name]:.2f}", "")
-    console.print(shown)
-    if any(one.fill.is_estimated for part in table.phases for one in part.sources):
-        console.print(f"~ is estimated from {_MOST_PACKED} shards; what comes of it, too.", soft_wrap=True)
-    for warning in table.warnings:
-        console.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True)
-
-
-def _cells(part: PhasePart) -> Iterator[list[str]]:
-    """A row for each source; the phase's own values stand in the first."""
-    steps = f"{part.first_step + 1:,}–{part.last_step:,}"
-    if part.skipped_steps:
-        steps = f"{steps}, after {part.skipped_steps:,} skipped"
-    own = [steps, f"{part.global_size:,}", f"{part.sequence_length:,}, {part.packing}"]
-    for number, one in enumerate(part.sources):
-        full = f"{'~' if one.fill.is_estimated else ''}{one.fill.utilisation:.1%}"
-        yield [*(own if number == 0 else ["", "", ""]), escape(one.name), f"{one.weight:.1%}", f"{one.sequences:,}",
-               f"{one.tokens:,}", f"{one.first_epoch:.2f} → {one.last_epoch:.2f}", full]  # fmt: skip

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Pa
     path.write_text(dump(config_of(corpora)))
     assert main(["data", str(path)]) == 0
     text = capsys.readouterr().out
+    assert "steps 1–40: 10 sequences of 32 tokens, concat" in text
     assert "warning: source small would be gone through" in text
     assert "from where on it is repeated" in text
     assert main(["data", str(path), "duration.steps=3", "data.at_end=stop", "--json"]) == 0
@@ -94,3 +96,17 @@ def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Pa
     assert [one["sequences"] for one in found["phases"][0]["sources"]] == pytest.approx([22.5, 7.5], abs=8)
     assert main(["data", str(path), "data.at_end=stop"]) == 0
     assert "where data.at_end: stop ends the run" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_cuts_no_figure(
+    corpora: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(dump(config_of(corpora)))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["data", str(path), "duration.steps=123456789", "batch.global_size=100"]) == 0
+    text = capsys.readouterr().out
+    assert "…" not in text
+    found = re.search(r"small +75\.0% +([\d,]+) +([\d,]+) +0\.00 → ", text)
+    assert found
+    assert int(found[1].replace(",", "")) == pytest.approx(0.75 * 12_345_678_900, abs=5)
