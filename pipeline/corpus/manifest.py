@@ -123,27 +123,47 @@ def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of a corpus. Raises CorpusError if it is missing, damaged or of a newer version."""
     path = Path(folder) / MANIFEST_NAME
     try:
-        values = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise CorpusError(f"corpus {folder} has no {MANIFEST_NAME}; prepare it with `tarmac prep`") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CorpusError(f"{path} cannot be read ({error}); prepare the corpus again") from error
-    return _validated(values, path)
+    return parse_manifest(content, str(path))
 
 
-def _validated(values: Any, path: Path) -> Manifest:
+def parse_manifest(content: bytes, path: str) -> Manifest:
+    """A manifest that was read from a path or URL. Raises CorpusError if it is damaged or of a newer version."""
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise CorpusError(f"{path} cannot be read ({error}); prepare the corpus again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in (FORMAT_VERSION - 1, FORMAT_VERSION):
         raise CorpusError(
             f"{path}: format_version is {version!r}; this Tarmac reads {FORMAT_VERSION - 1} and {FORMAT_VERSION}"
         )
-    expected = values.pop(_CHECKSUM, None)  # version 1 has none
-    if expected not in (None, _checksum(values)):
+    if not _fits(values):
         raise CorpusError(f"{path} is damaged: it does not fit its own checksum; prepare the corpus again")
+    values.pop(_CHECKSUM, None)
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         raise CorpusError(f"{path} is damaged: {error.errors()[0]['msg']}; prepare the corpus again") from error
+
+
+def fits_its_checksum(content: bytes) -> bool:
+    """Whether bytes are a manifest of any version that is as it was written, as far as it can tell: the first cannot.
+
+    Raises:
+        ValueError: They are no JSON.
+    """
+    values = json.loads(content)
+    return isinstance(values, dict) and _fits(values)
+
+
+def _fits(values: dict[str, Any]) -> bool:
+    expected = values.get(_CHECKSUM)  # version 1 has none
+    return expected in (None, _checksum({key: value for key, value in values.items() if key != _CHECKSUM}))
 
 
 def _checksum(values: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The files below a URL, through fsspec."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pipeline.errors import ConfigError, MissingDependencyError
 _PACKAGES = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"),
              "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}  # fmt: skip
 """Protocol -> the package that speaks it, and the extra that installs it."""
+
+_BLOCK_BYTES = 8 << 20
 
 
 class Store:
@@ -33,6 +36,13 @@ class Store:
         """A small file, asked for once. Raises what the network does."""
         content: bytes = self._system.cat_file(self._path(join(self._url, name)))
         return content
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """A file, block by block. Raises what the network does."""
+        path = self._path(join(self._url, name))
+        with self._system.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead") as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
 
     def download(self, name: str, path: Path, num_bytes: int) -> None:
         """Write a file to a path, once. Raises DamagedBodyError at another size, and what the network does."""

@@ -78,6 +78,18 @@ def test_any_bit_that_is_lost_in_the_cache_comes_again(origin: Corpus, data: st.
         assert there.rows() == truth
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.model"])
+def test_manifest_and_tokenizer_come_again_too(origin: Corpus, tmp_path: Path, name: str) -> None:
+    corpus = copied(origin.folder, tmp_path)
+    [path] = cached(tmp_path, name)
+    whole = path.read_bytes()
+    made = corpus.folder.stat().st_ino
+    assert copied(origin.folder, tmp_path).folder.stat().st_ino == made
+    flip(path, 5)
+    assert copied(origin.folder, tmp_path).folder == corpus.folder
+    assert path.read_bytes() == whole
+
+
 def test_it_is_fetched_once_for_all_processes(origin: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     readings = [Reading(copied(origin.folder, tmp_path)) for _ in range(2)]
     for one in readings:
