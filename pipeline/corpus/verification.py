@@ -9,7 +9,7 @@ import xxhash
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.index import build_index, index_path
-from pipeline.corpus.manifest import SPLIT_FOLDERS, FileEntry, ShardEntry, Split
+from pipeline.corpus.manifest import SPLIT_FOLDERS, FileEntry, Manifest, ShardEntry, Split
 from pipeline.errors import CorpusError
 
 NEXT_NAME = ".next"
@@ -40,6 +40,17 @@ def shard_files(corpus: Corpus) -> list[ShardFile]:
         for source, shards in sorted(corpus.manifest.sources(split).items())
         for shard in shards
     ]
+
+
+def named_files(manifest: Manifest) -> dict[str, ShardEntry | FileEntry]:
+    """Every file that a manifest names, by its path in the corpus."""
+    shards = {
+        f"{folder}/{source}/{shard.name}": shard
+        for split, folder in SPLIT_FOLDERS.items()
+        for source, shards in sorted(manifest.sources(split).items())
+        for shard in shards
+    }
+    return {**shards, **manifest.files}
 
 
 def shard_fault(path: Path, entry: ShardEntry) -> str | None:

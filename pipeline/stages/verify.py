@@ -5,11 +5,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.config.data import CorpusCache
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.manifest import MANIFEST_NAME
-from pipeline.corpus.verification import file_fault, shard_fault, shard_files, stray_files
+from pipeline.corpus.manifest import MANIFEST_NAME, parse_manifest
+from pipeline.corpus.remote.origin import Origin
+from pipeline.corpus.remote.urls import is_url, local_path, shown
+from pipeline.corpus.verification import file_fault, named_files, shard_fault, shard_files, stray_files
 from pipeline.engine.checkpoint.commit import committed_steps, faults, newest_commit, read_commit, step_name, unlisted
-from pipeline.errors import CheckpointError, RunError
+from pipeline.errors import CheckpointError, CorpusError, RunError
 from pipeline.runtime.threads import in_threads
 from pipeline.stages.seal import seal_fault
 from pipeline.tokenizer.load import tokenizer_fault
@@ -21,21 +24,39 @@ _STRAY = "is not named by the manifest; `tarmac prep` with the corpus's config d
 def verify(folder: str | Path) -> int:
     """Check a run's checkpoints or a corpus's files and print a table; returns 1 if something is damaged.
 
+    A corpus may be at a URL. Its files are streamed then; indexes and strays are left out, as nobody reads them there.
+
     Raises:
         RunError: The folder is neither.
+        CorpusError: There is no corpus at the URL, or its manifest is damaged.
     """
-    path = Path(folder)
-    if (path / MANIFEST_NAME).is_file():
+    path = Path(local_path(str(folder)))
+    if is_url(str(folder)):
+        results = _remote_faults(str(folder))
+    elif (path / MANIFEST_NAME).is_file():
         results = _corpus_faults(path)
     elif (path / "checkpoints").is_dir():
         results = _run_faults(path)
     else:
         raise RunError(f"{folder} is neither a corpus ({MANIFEST_NAME}) nor a run (checkpoints/); give one of them")
-    table = Table("What", "Verdict", title=str(folder))
+    table = Table("What", "Verdict", title=shown(str(folder)))
     for name, fault in results:
         table.add_row(name, f"[red]{fault}" if fault else "good")
     Console().print(table)
     return int(any(fault for _, fault in results))
+
+
+def _remote_faults(url: str) -> list[tuple[str, str | None]]:
+    origin = Origin(url, CorpusCache())
+    manifest = parse_manifest(origin.manifest(), origin.store.shown(MANIFEST_NAME))
+    try:
+        origin.tokenizer(manifest.tokenizer.fingerprint)
+        tokenizer = None
+    except CorpusError as error:
+        tokenizer = str(error)
+    named = named_files(manifest)
+    found = in_threads(lambda item: origin.fault(*item), list(named.items()), _DOING)
+    return [("tokenizer", tokenizer), *zip(named, found, strict=True)]
 
 
 def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from pipeline.cli import main
 from pipeline.config.data import CorpusCache
 from pipeline.corpus.corpus import Corpus, fetch_ahead, open_corpus
 from pipeline.data.ahead import fetch_upcoming
@@ -25,6 +26,7 @@ from pipeline.data.loader import Loader, Share
 from pipeline.data.order import Order
 from pipeline.data.phases import Phase, Setting, SourceShare
 from pipeline.errors import CorpusError
+from pipeline.stages.verify import verify
 from tests.integration.flawed_proxy import Flaw, FlawedProxy
 from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 from tests.unit.corpus.build import write_corpus
@@ -115,8 +117,6 @@ def test_what_passes_is_tried_again_and_counted(
 ) -> None:
     names = ["manifest.json", "web-000002.tar", "code-000000.tar", "tokenizer.model"]
     proxy.flaws = {name: [flaw] * 2 for name in names}
-    if flaw == "forged":  # all but the manifest, which has no checksum
-        del proxy.flaws["manifest.json"]
     seconds = 0.5 if flaw == "silent" else 20.0
     with caplog.at_level(logging.DEBUG):
         corpus = open_corpus("s3://crawl/corpus", cache_settings(tmp_path, timeout_seconds=seconds))
@@ -253,6 +253,38 @@ def test_prefetching_does_not_hold_up_what_is_there(proxy: FlawedProxy, tmp_path
     assert corpus.open_shard("train", "web", 4).tokens(0, 2).tolist() == [4, 5]  # needed: not behind the other
     proxy.let_go.set()
     assert corpus.open_shard("train", "web", 3).tokens(0, 2).tolist() == [3, 4]
+
+
+def test_verify_streams_every_file_and_names_what_is_bad(
+    proxy: FlawedProxy, bucket: fsspec.AbstractFileSystem, origin: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    proxy.flaws = {"web-000001.tar": ["busy"], "web-000002.tar": ["forged"], "code-000000.tar": ["truncated"]}
+    assert verify("s3://crawl/corpus") == 0  # what only the network did is read again
+    good = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    verify(origin)
+    here = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("│ shards")]
+    assert good == [["│", "tokenizer", "│", "good", "│"], *here]
+    bucket.rm("crawl/corpus/shards/web/web-000000.tar")
+    bucket.pipe("crawl/corpus/shards/web/web-000001.tar", b"short")
+    content = bytearray((origin / "shards/web/web-000002.tar").read_bytes())
+    content[700] ^= 1
+    bucket.pipe("crawl/corpus/shards/web/web-000002.tar", bytes(content))
+    bucket.pipe("crawl/corpus/tokenizer/tokenizer.model", b"another")
+    proxy.flaws = {"web-000003.tar": ["refused"] * 2}
+    assert verify("s3://crawl/corpus") == 1
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│") and "good" not in line]
+    for name, fault in zip(
+        ("tokenizer", *(f"shards/web/web-00000{number}.tar" for number in range(4))),
+        ("not the one that the tokens", "is missing", "has 5 bytes", "has other bytes than were", "cannot be fetched"),
+        strict=True,
+    ):
+        assert any(line.split()[1] == name and fault in line for line in bad), name
+    assert main(["verify", "s3://crawl/nothing"]) == 2
+    assert "has no manifest.json; check the address" in capsys.readouterr().err
+    assert not list((tmp_path).rglob("temporary/*"))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
