@@ -1,25 +1,37 @@
 """What a run reads: tokenized corpora in a weighted mixture, or conversations for instruction tuning."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
 from pipeline.config.base import Config
 
 
+def _without_secret(place: str) -> str:
+    """A query may be a signature, and configs are written down: it stands in an environment variable."""
+    if "://" in place and "?" in place and not re.fullmatch(r"\$\w+|\$\{\w+\}", place.partition("?")[2]):
+        raise ValueError("the query of a URL may be secret; put it into an environment variable: …?$NAME")
+    return place
+
+
+CorpusPlace = Annotated[str, AfterValidator(_without_secret)]
+"""A corpus folder, or its URL."""
+
+
 class SourceWeight(Config):
     """One source of a corpus and its share of the mixture."""
 
-    corpus: str
+    corpus: CorpusPlace
     """The corpus folder, as `tarmac prep` wrote it, or its URL."""
     source: str
     """The source's name in that corpus."""
@@ -27,14 +39,6 @@ class SourceWeight(Config):
     """Share of the sequences, relative to the other weights; 1 if neither this nor `epochs` is given."""
     epochs: NonNegativeFloat | None = None
     """How often it is gone through by the time the others have had theirs; given for all sources or for none."""
-
-    @field_validator("corpus")
-    @classmethod
-    def no_secret(cls, corpus: str) -> str:
-        """A query may be a signature, and configs are written down: it stands in an environment variable."""
-        if "://" in corpus and "?" in corpus and not re.fullmatch(r"\$\w+|\$\{\w+\}", corpus.partition("?")[2]):
-            raise ValueError("the query of a URL may be secret; put it into an environment variable: …?$NAME")
-        return corpus
 
     @model_validator(mode="after")
     def one_measure(self) -> "SourceWeight":
@@ -46,6 +50,17 @@ class SourceWeight(Config):
 
 Sources = Annotated[tuple[SourceWeight, ...], Field(min_length=1)]
 Range = tuple[NonNegativeInt, PositiveInt]
+
+
+def _ranges(value: Any) -> Any:
+    """Ranges as people write them: `[a,b)`, several of these, or one pair."""
+    if isinstance(value, str) and re.fullmatch(r"\s*(\[\s*\d+\s*,\s*\d+\s*\)[\s,]*)+", value):
+        return re.findall(r"(\d+)\s*,\s*(\d+)", value)
+    is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, int) for one in value)
+    return [value] if is_pair else value
+
+
+Ranges = Annotated[tuple[Range, ...], BeforeValidator(_ranges)]
 
 
 class DataPhase(Config):
@@ -122,7 +137,7 @@ class CorpusData(Config):
     """File with the ids of documents, one a line, that are not seen: their tokens become padding."""
     phases: tuple[DataPhase, ...] = ()
     """Changes during the run, in the order of their steps."""
-    skip: tuple[Range, ...] = ()
+    skip: Ranges = ()
     """Steps [a, b) whose samples are passed over: at step a the run goes on with what step b would have seen."""
     cache: CorpusCache = CorpusCache()
     """Where shards of corpora at URLs are kept."""
@@ -147,8 +162,10 @@ class CorpusData(Config):
         """Ranges are not empty, and come one after the other."""
         before = -1
         for first, last in self.skip:
-            if not before < first < last:
-                raise ValueError(f"skip: [{first}, {last}] must end above its beginning and begin above {before}")
+            if first >= last:
+                raise ValueError(f"skip: [{first}, {last}) is empty; it must end above its beginning")
+            if first <= before:
+                raise ValueError(f"skip: [{first}, {last}) must begin above {before}, where the range before it does")
             before = first
         return self
 

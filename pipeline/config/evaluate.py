@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+from pipeline.config.data import CorpusCache, CorpusPlace
 
 
 class CorpusSet(Config):
@@ -12,10 +13,13 @@ class CorpusSet(Config):
 
     type: Literal["corpus"]
     """Tokenized shards."""
-    corpus: str
-    """The corpus folder."""
+    corpus: CorpusPlace
+    """The corpus folder, or its URL."""
     sequence_length: PositiveInt = 256
     """Tokens per window."""
+    cache: CorpusCache = CorpusCache()
+    """Where shards are kept if the corpus is at a URL. Its training shards are fetched, for the unigram baseline, only
+    if a check asks for that."""
 
 
 class InstructSet(Config):

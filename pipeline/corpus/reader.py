@@ -242,13 +242,13 @@ class ShardReader:
 
     def raw_metadata(self) -> Iterator[bytes]:
         """The metadata of each chunk as they were written. Raises DamagedShardError."""
-        return (content for name, content in self._members() if name.endswith(".meta.json"))
+        return (content for _, content in self._members(".meta.json"))
 
     def _metadata(self) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
         """Per chunk: stream position of its first token, parsed meta.json, document ends."""
         chunk, ends = 0, list[int]()
         with self._damage_named():
-            for name, content in self._members():
+            for name, content in self._members(".docends.npy", ".meta.json"):
                 if name.endswith(".docends.npy"):
                     ends = npy_array(content, np.dtype("<u4")).tolist()
                 else:
@@ -257,11 +257,11 @@ class ShardReader:
             if chunk != self.num_chunks:  # a tarball with a damaged header ends there without an error
                 raise ValueError(f"there are those of {chunk} chunks, should be {self.num_chunks}")
 
-    def _members(self) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each of the tarball's files but for the tokens."""
+    def _members(self, *endings: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the tarball's files with some endings."""
         with self._damage_named(), tarfile.open(fileobj=_MappedFile(self._bytes), mode="r:") as tar:
             for member in tar:
-                if not member.name.endswith(".tokens.npy"):
+                if member.name.endswith(endings):
                     stream = tar.extractfile(member)
                     assert stream is not None
                     yield member.name, stream.read()

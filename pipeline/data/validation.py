@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.config.data import CorpusCache
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.batch import MicroBatch, Rows
 from pipeline.data.conversations import Conversations
@@ -16,11 +17,12 @@ from pipeline.tokenizer.base import Tokenizer
 
 
 def corpus_batches(
-    folder: str | Path, sequence_length: int, micro_size: int, max_sequences: int | None = None
-) -> Iterator[MicroBatch]:
+    place: str | Path, sequence_length: int, micro_size: int, max_sequences: int | None = None,
+    cache: CorpusCache | None = None,
+) -> Iterator[MicroBatch]:  # fmt: skip
     """Windows over the validation split of every source of a corpus. Raises CorpusError if there is none."""
     windows = Cut(sequence_length, "concat")
-    return batches(held_out_corpora([open_corpus(str(folder))]), windows, micro_size, max_sequences)
+    return batches(held_out_corpora([open_corpus(str(place), cache)]), windows, micro_size, max_sequences)
 
 
 def instruct_batches(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipeline.config.evaluate import BelowUnigram, Check, CorpusSet, EvaluateConfig, EvaluationSet
 from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.remote.urls import is_url
 from pipeline.data.batch import MicroBatch
 from pipeline.data.conversations import Conversations
 from pipeline.data.cuts import Cut
@@ -79,7 +80,9 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
     """
     make_parent(config.output)
     baselines = {
-        name: measure_baselines(one, config) for name, one in config.sets.items() if isinstance(one, CorpusSet)
+        name: measure_baselines(one, config)
+        for name, one in config.sets.items()
+        if isinstance(one, CorpusSet) and _has_baselines(name, one, config)
     }
     figures = [figure for name in config.models for figure in _evaluate_model(name, config, baselines)]
     verdicts = [judge(check, figures, baselines) for check in config.checks]
@@ -100,16 +103,26 @@ def make_parent(output: str) -> None:
         raise ConfigError(f"output ({output}) cannot be written: {error.strerror}; name another file") from error
 
 
+def _has_baselines(name: str, one: CorpusSet, config: EvaluateConfig) -> bool:
+    """Whether baselines are measured: it reads all training shards, so if they are elsewhere only where it is asked."""
+    return not is_url(one.corpus) or any(
+        isinstance(check, BelowUnigram) and check.set == name for check in config.checks
+    )
+
+
 def measure_baselines(one: CorpusSet, config: EvaluateConfig) -> Baselines:
     """Unigram loss and gzip's bits per byte on a corpus set."""
-    corpus = open_corpus(one.corpus)
+    corpus = open_corpus(one.corpus, one.cache)
     tokenizer = load_tokenizer(corpus.tokenizer_folder)
     counts = token_counts(corpus, tokenizer.vocab_size)
-    micro_batches = corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences)
-    guessed = unigram(counts, micro_batches, tokenizer.byte_lengths())
+    guessed = unigram(counts, _windows(one, config), tokenizer.byte_lengths())
     if not guessed.text_bytes:
         raise CorpusError(f"corpus {one.corpus} has no text in its validation split; raise validation_share")
     return Baselines(guessed.loss, guessed.bits_per_byte, gzip_bits_per_byte(corpus, tokenizer))
+
+
+def _windows(one: CorpusSet, config: EvaluateConfig) -> Iterator[MicroBatch]:
+    return corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences, one.cache)
 
 
 def _evaluate_model(name: str, config: EvaluateConfig, baselines: Mapping[str, Baselines]) -> Iterator[Figures]:
@@ -133,7 +146,7 @@ def check_fit(name: str, trained: TrainedModel, set_name: str, one: EvaluationSe
             f" of model {name}; lower it"
         )
     if isinstance(one, CorpusSet):
-        expected = open_corpus(one.corpus).manifest.tokenizer.fingerprint
+        expected = open_corpus(one.corpus, one.cache).manifest.tokenizer.fingerprint
         if trained.tokenizer.fingerprint() != expected:
             raise TokenizerError(
                 f"model {name} ({trained.run}) was trained with tokenizer {trained.tokenizer.fingerprint()[:12]} but"
@@ -145,7 +158,7 @@ def check_fit(name: str, trained: TrainedModel, set_name: str, one: EvaluationSe
 def set_batches(one: EvaluationSet, trained: TrainedModel, config: EvaluateConfig) -> Iterator[MicroBatch]:
     """The micro batches of a set for a model."""
     if isinstance(one, CorpusSet):
-        return corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences)
+        return _windows(one, config)
     conversations = Conversations(one.path, trained.tokenizer, one.sequence_length)
     if conversations.num_too_long:
         log.info(

@@ -1,10 +1,10 @@
-"""Where a document lies: the metadata of all shards is searched, several shards at a time."""
+"""Where a document lies: the metadata of all shards is searched, several shards at a time.
+
+Shards that are elsewhere are fetched for that, one after the other as far as there is room for them.
+"""
 
 import json
-import tarfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.progress import track
 
 from pipeline.corpus.reader import DocumentSpan
 from pipeline.data.corpora import Corpora, CorpusSource
-from pipeline.errors import CorpusError, RunError
+from pipeline.errors import RunError
 
 _THREADS = 8
 
@@ -73,19 +73,4 @@ def _candidates(source: Corpora, shards: list[tuple[str, int]], needle: bytes) -
 
 
 def _holds(source: CorpusSource, shard: int, needle: bytes) -> bool:
-    return any(needle in meta for meta in _metadata(source.reader(shard).path))  # opened, it is here)
-
-
-def _metadata(path: Path) -> Iterator[bytes]:
-    """The metadata of each chunk; the tokens between are passed over."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.name.endswith(".meta.json"):
-                    stream = tar.extractfile(member)
-                    assert stream is not None
-                    yield stream.read()
-    except (OSError, tarfile.TarError) as error:
-        raise CorpusError(
-            f"shard {path} cannot be read ({error}); run `tarmac verify --repair` on its corpus"
-        ) from error
+    return source.read(shard, lambda reader: any(needle in meta for meta in reader.raw_metadata()))

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.data import CorpusData
+from pipeline.config.data import CorpusCache, CorpusData
 from pipeline.config.run import RunConfig
-from pipeline.corpus.manifest import Manifest, read_manifest
-from pipeline.errors import CorpusError
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.manifest import Manifest
+from pipeline.errors import TarmacError
 from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.journal import Journal
 from pipeline.stages.report.history import Row, Session, sessions, standing_rows
@@ -105,12 +106,12 @@ def _state(path: Path) -> str:
 def _corpora(config: RunConfig) -> list[CorpusFacts]:
     if not isinstance(config.data, CorpusData):
         return []
-    folders = dict.fromkeys(source.corpus for source in config.data.sources)
-    return [_corpus(folder) for folder in folders]
+    places = dict.fromkeys(source.corpus for source in config.data.sources)
+    return [_corpus(place, config.data.cache) for place in places]
 
 
-def _corpus(folder: str) -> CorpusFacts:
+def _corpus(place: str, cache: CorpusCache) -> CorpusFacts:
     try:
-        return CorpusFacts(folder, read_manifest(folder))
-    except CorpusError as error:
-        return CorpusFacts(folder, None, str(error))
+        return CorpusFacts(place, open_corpus(place, cache).manifest)
+    except TarmacError as error:
+        return CorpusFacts(place, None, str(error))

@@ -105,9 +105,13 @@ def corpora(report: RunReport) -> str:
 
 
 def _shares(data: CorpusData) -> dict[tuple[str, str], str]:
-    """The share of the mixture of each (corpus, source)."""
-    total = sum(source.weight for source in data.sources)
-    return {(source.corpus, source.source): f"{source.weight / total:.1%}" for source in data.sources}
+    """How much of the mixture each (corpus, source) is at the beginning: its share, or what decides that."""
+    weights = {(one.corpus, one.source): 1.0 if one.weight is None else one.weight for one in data.sources}
+    if data.temperature is not None:
+        return {key: f"weight {weight:g}" for key, weight in weights.items()}
+    shares = {key: f"{weight / sum(weights.values()):.1%}" for key, weight in weights.items()}
+    epochs = {(one.corpus, one.source): one.epochs for one in data.sources}
+    return {key: share if epochs[key] is None else f"{epochs[key]:g} epochs" for key, share in shares.items()}
 
 
 def _corpus(corpus: CorpusFacts, shares: dict[tuple[str, str], str]) -> str:
