@@ -5,6 +5,7 @@ shard per source is open at a time. A mixture says which source each sample come
 calls but caches: the state of the data is the number of the next step and the phase table.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -71,6 +72,10 @@ class Order:
         self._lock = RLock()  # batches are prepared in another thread than the one that saves
         for name, bookmark in (bookmarks or {}).items():
             next(order for order in self.of(phases[-1])[1] if order.name == name).remember(bookmark)
+
+    def fingerprint(self) -> str:
+        """sha256 over all that the order depends on; equal where it is equal."""
+        return hashlib.sha256(repr((self._seed, self._known, self._changes)).encode()).hexdigest()
 
     def phases(self, step: int) -> tuple[Phase, ...]:
         """The phase table up to and with a step."""

@@ -54,6 +54,15 @@ class ProcessGroup:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def require_same(self, what: str, value: str) -> None:
+        """Raise RunError on all ranks unless all give the same value."""
+        values = self.gather(value)
+        other = next((rank for rank, one in enumerate(values) if one != values[0]), None)
+        if other is not None:
+            raise _on_all_ranks(
+                RunError(f"rank {other} reads another {what} than rank 0; give the same files to all nodes")
+            )
+
     def main_decides(self, decide: Callable[[], Value]) -> Value:
         """What `decide` returns on rank 0, on every rank. An error there is raised everywhere."""
         outcome: list[Any] = [None]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.config.data import CorpusData
+from pipeline.config.load import dump
 from pipeline.config.run import RunConfig
 from pipeline.data.holes import read_withdrawn, withdrawn_text
 from pipeline.data.order import Order
@@ -73,6 +74,8 @@ def _run(
     commit = newest_good(group, folder / "checkpoints", partial(_tell_corrupt, Journal(folder)))
     group.main_decides(lambda: require_seal(folder, commit))
     order = group.agree(lambda: order_of(config, data.source, commit))
+    group.require_same("config", dump(config))
+    group.require_same("manifest or file of withdrawn documents", order.fingerprint())
     group.main_decides(lambda: _write_config(config))
     end = End(config, order)
     made = commit.step if commit else 0

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def recipe(folder: Path, corpora: dict[str, Corpus], name: str, **data: Any) -> 
     return path
 
 
-def start(path: Path, world_size: int = 2) -> list["subprocess.Popen[bytes]"]:
-    """A rank each, as `torchrun` would start them."""
+def start(path: Path, world_size: int = 2, folders: Sequence[Path] = (ROOT, ROOT)) -> list["subprocess.Popen[bytes]"]:
+    """A rank each, as `torchrun` would start them, each in a folder."""
     port, processes = str(free_port()), []
     for rank in range(world_size):
         environment = os.environ | {
@@ -76,7 +77,7 @@ def start(path: Path, world_size: int = 2) -> list["subprocess.Popen[bytes]"]:
         }  # fmt: skip
         with (path.parent / f"{path.stem}.{rank}").open("ab") as errors:
             processes.append(subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "train", str(path)], cwd=ROOT, env=environment,
+                [sys.executable, "-m", "pipeline.cli", "train", str(path)], cwd=folders[rank], env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
             ))  # fmt: skip
     return processes
@@ -142,6 +143,7 @@ def test_a_killed_run_goes_on_bit_by_bit_through_phases_that_were_added_later(
     train(recipe(tmp_path, corpora, "run", **PHASES))
     for rank in (0, 1):
         assert ledger(tmp_path / "run", rank) == ledger(whole, rank)
+        assert losses(tmp_path / "run") == losses(whole)
         assert sorted(ledger(whole, rank)) == list(range(1, STEPS + 1))
     assert committed(tmp_path / "run") == committed(whole)
     assert [phase.first_step for phase in committed(whole)] == [0, 3, 4, 5, 8, 9, 10]
@@ -167,6 +169,18 @@ def test_a_contradiction_is_refused_and_the_run_stays_as_it_was(tmp_path: Path, 
     train(path, world_size=1, status=2)
     assert "data.sequence_length was 24, is 32 from step 3 on; restore that" in said(path)
     assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_ranks_that_would_leave_out_other_documents_do_not_begin(tmp_path: Path, corpora: dict[str, Corpus]) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "ids").write_text(f"{number:032x}\n")
+    path = recipe(tmp_path, corpora, "run", withdrawn="ids")
+    for process in start(path, folders=folders):
+        assert process.wait(TIMEOUT_SECONDS) == 2, said(path)
+    assert "rank 1 reads another manifest or file of withdrawn documents than rank 0; give the same" in said(path)
+    assert not (tmp_path / "run" / "withdrawn").exists()
 
 
 def test_one_rank_reads_what_two_read(tmp_path: Path, corpora: dict[str, Corpus], whole: Path) -> None:
