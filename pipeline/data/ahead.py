@@ -6,6 +6,9 @@ from pipeline.corpus.corpus import fetch_ahead
 from pipeline.data.corpora import Corpora
 from pipeline.data.order import Order
 
+_NEAR_STEPS = 64
+"""If the next phase begins within so many steps, the first shards of its sources come: of a new one none is here."""
+
 
 def fetch_upcoming(corpora: Corpora, order: Order, step: int, number: int) -> None:
     """Let the shards of a step, and as many more of each source, come here in the background."""
@@ -13,9 +16,19 @@ def fetch_upcoming(corpora: Corpora, order: Order, step: int, number: int) -> No
         return
     named = order.upcoming(step, number + 1)
     rounds = zip_longest(*([(name, shard) for shard in shards] for name, shards in named.items()))
-    wanted = [one for each in rounds for one in each if one is not None]  # of each source the first, then the second
+    first, *later = [[one for one in each if one is not None] for each in rounds]
+    begins = _first_shards(order, step) if number else []
+    wanted = dict.fromkeys([*first, *begins, *(one for each in later for one in each)])
     sources = {name: corpora.shards[name] for name, _ in wanted}
     fetch_ahead([
         (sources[name].corpus, sources[name].split, sources[name].source, shard)
         for name, shard in wanted
     ])  # fmt: skip
+
+
+def _first_shards(order: Order, step: int) -> list[tuple[str, int]]:
+    """The first shard of each source of the next phase, if it is near."""
+    if order.phase(step).setting.packing == "best_fit":  # all shards up to there would be packed, which waits for them
+        return []
+    begin = next((one.first_step for one in order.phases(step + _NEAR_STEPS) if one.first_step > step), None)
+    return [] if begin is None else [(name, one) for name, shards in order.upcoming(begin, 1).items() for one in shards]

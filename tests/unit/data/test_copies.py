@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import write_manifest
+from pipeline.data.ahead import fetch_upcoming
 from pipeline.data.corpora import Corpora, LostTokensError
 from pipeline.data.cuts import Cuts
 from pipeline.data.loader import Loader, Share
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
-from pipeline.data.phases import DamagedChunk, Phase, Setting, SourceShare
+from pipeline.data.phases import Change, DamagedChunk, Phase, Setting, SourceShare
+from pipeline.stages.explain.find import find_document
 from tests.unit.corpus.build import FINGERPRINT, copied, write_corpus
 
 DOCUMENTS = [[range(number, number + size) for size in (30, 7, 1, 45)] for number in (1000, 2000)]
@@ -159,3 +162,32 @@ def test_a_shard_in_use_is_not_the_next_to_go(tmp_path: Path) -> None:
         other(shard)
         assert used(0).path.exists()
     assert path.exists()
+
+
+def test_a_source_of_the_next_phase_comes_before_it_begins(tmp_path: Path) -> None:
+    documents = [[range(number, number + 300)] for number in range(4)]
+    write_corpus(tmp_path / "origin", {"web": documents, "code": documents}, fingerprint=FINGERPRINT)
+    corpus = copied(tmp_path / "origin", tmp_path / "cache")
+    corpora = Corpora({name: (corpus, name) for name in ("web", "code")}, "train")
+    shares = [SourceShare(name, "", 4, integer_weights([1])[0]) for name in ("web", "code")]
+    settings = [Setting((share,), 16, 4) for share in shares]
+    order = Order(Cuts(corpora.shards, 1), 1, [Phase(0, 0, settings[0])], [Change(100, settings[1])])
+    [first] = order.upcoming(100, 1)["code"]
+    order = Order(Cuts(corpora.shards, 1), 1, [Phase(0, 0, settings[0])], [Change(100, settings[1])])
+    place = tmp_path / f"cache/shards/code/code-{first:06d}.*.tar"
+    for step, comes in ((0, False), (35, False), (36, True)):
+        for number in (0, 1):  # how many come in the background besides those of the step
+            fetch_upcoming(corpora, order, step, number)
+        deadline = time.monotonic() + 30
+        while comes and not list(place.parent.glob(place.name)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert bool(list(place.parent.glob(place.name))) == comes
+
+
+def test_a_document_is_found_in_more_shards_than_the_cache_holds(tmp_path: Path) -> None:
+    documents = [[range(number, number + 300)] for number in range(24)]
+    origin = write_corpus(tmp_path / "origin", {"web": documents}, fingerprint=FINGERPRINT)
+    largest = max(entry.bytes for entry in origin.manifest.train["web"])
+    corpus = copied(origin.folder, tmp_path / "cache", max_bytes=2 * largest)
+    found = find_document(Corpora({"web": (corpus, "web")}, "train"), f"{0:032x}")
+    assert [(one.shard, one.span.start, one.span.stop) for one in found] == [(shard, 0, 300) for shard in range(24)]
