@@ -1,9 +1,10 @@
 """The loader alone, for any PyTorch loop, in the manner of torchdata's `StatefulDataLoader`."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.manifest import Split
@@ -14,7 +15,7 @@ from pipeline.data.loader import Loader, Share
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, ConfigError
 
 
 class Source(NamedTuple):
@@ -35,6 +36,16 @@ def source_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
         if key not in names:
             names[key] = key[1] if key[1] not in names.values() else f"{key[1]}#{len(names)}"
     return names
+
+
+def _require(name: str, value: Any, wanted: str, is_met: bool) -> None:
+    if not is_met:
+        raise ConfigError(f"{name} ({value!r}) must be {wanted}")
+
+
+def _require_sizes(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        _require(name, size, "an integer above 0", isinstance(size, int) and size > 0)
 
 
 class StatefulLoader:
@@ -79,15 +90,25 @@ class StatefulLoader:
             num_steps: How many batches there are; None: without end, epoch after epoch.
 
         Raises:
+            ConfigError: A number is out of range, or the packing or split is unknown.
             CorpusError: A corpus or source is missing or empty, or corpora differ in their tokenizer.
         """
+        _require_sizes(
+            sequence_length=sequence_length, global_size=global_size, micro_size=micro_size, world_size=world_size
+        )
+        _require("rank", rank, f"an integer from 0 to world_size - 1, {world_size - 1}", rank in range(world_size))
+        _require("packing", packing, "concat or best_fit", packing in ("concat", "best_fit"))
+        _require("split", split, "train, validation or test", split in get_args(Split))
+        weights = [source.weight for source in sources]
+        is_mixture = all(math.isfinite(weight) and weight >= 0 for weight in weights) and any(weights)
+        _require("weights", weights, "at least 0, and one of them above", is_mixture)
         names = source_names((str(source.corpus), source.name) for source in sources)
         corpora = {folder: open_corpus(folder) for folder, _ in names}
         named = {name: (corpora[folder], source) for (folder, source), name in names.items()}
         self._source = Corpora(named, split)
         self._cuts = Cuts(self._source.shards, seed)
-        weights = integer_weights([source.weight for source in sources])
-        shares = tuple(self._share_of(name, weight) for name, weight in zip(names.values(), weights, strict=True))
+        shared = zip(names.values(), integer_weights(weights), strict=True)
+        shares = tuple(self._share_of(name, weight) for name, weight in shared)
         self._setting = Setting(shares, sequence_length, global_size, packing, mask_documents)
         self._share, self._pad_id, self._seed = Share(rank, world_size, micro_size), pad_id, seed
         self._num_steps, self._step = num_steps, 0
@@ -121,9 +142,12 @@ class StatefulLoader:
         Raises:
             CheckpointError: The state is of another seed, of a source that is not here, or of other data.
         """
-        if state["seed"] != self._seed:
-            raise CheckpointError(f"seed ({self._seed}) differs from the state's ({state['seed']}); give that one")
-        past = Past.from_json({key: value for key, value in state.items() if key != "seed"})
+        if state.get("seed") != self._seed:
+            raise CheckpointError(f"seed ({self._seed}) differs from the state's ({state.get('seed')}); give that one")
+        try:
+            past = Past.from_json({key: value for key, value in state.items() if key != "seed"})
+        except ValueError as error:
+            raise CheckpointError("the state is none that state_dict returned; load the one that was saved") from error
         for share in (share for phase in past.phases for share in phase.setting.sources):
             self._require(share)
         table = past.phases or (Phase(0, 0, self._setting),)

@@ -4,6 +4,7 @@ A config says what holds from step 0 on, what changes at which step, and what is
 in the phase table of the last checkpoint. A config that says something else about those steps is refused.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -100,6 +101,9 @@ def _grown(setting: Setting, source: Sequences) -> Setting:
     """A setting with the shards that its sources have now; weights stay."""
     shares = []
     for share in setting.sources:
+        if share.name not in source.shards:  # the config lacks it, which is told where the config is compared
+            shares.append(share)
+            continue
         number = len(source.shards[share.name].num_positions)
         shares.append(replace(share, num_shards=number, fingerprint=source.fingerprint(share.name, number)))
     return replace(setting, sources=tuple(shares))
@@ -144,7 +148,7 @@ class _Plan:
         here = [names[entry.corpus, entry.source] for entry in entries]
         numbers = [counts.get(name, len(source.shards[name].num_positions)) for name in here]
         tokens = [int(source.shards[name].num_positions[:n].sum()) for name, n in zip(here, numbers, strict=True)]
-        weights = [_weight(entry, size, temperature) for entry, size in zip(entries, tokens, strict=True)]
+        weights = [_weight(entry, size, max(tokens), temperature) for entry, size in zip(entries, tokens, strict=True)]
         return tuple(
             SourceShare(name, source.fingerprint(name, number), number, weight)
             for name, number, weight in zip(here, numbers, integer_weights(weights), strict=True)
@@ -170,10 +174,11 @@ def _without(setting: Setting, withdrawn: str | None) -> Setting:
     return replace(setting, holes=setting.holes._replace(withdrawn=read_withdrawn(withdrawn)[0]))
 
 
-def _weight(entry: SourceWeight, tokens: int, temperature: float | None) -> float:
+def _weight(entry: SourceWeight, tokens: int, most: int, temperature: float | None) -> float:
     if entry.epochs is not None:
         return entry.epochs * tokens
-    return (1.0 if entry.weight is None else entry.weight) * (tokens ** (1 / temperature) if temperature else 1.0)
+    share = (tokens / most) ** (1 / temperature) if temperature else 1.0
+    return (1.0 if entry.weight is None else entry.weight) * max(share, sys.float_info.min)
 
 
 def _with_skips(config: RunConfig, changes: Sequence[Change]) -> list[Change]:

@@ -216,7 +216,8 @@ class _Session:
     def _write_start(self) -> None:
         if self._group.ranks.is_main:
             event = "resume" if self._commit else "start"
-            self._journal.write(event, step=self._first_step, world_size=self._group.ranks.world_size)
+            sizes = {"world_size": self._group.ranks.world_size, "micro_size": self._config.batch.micro_size}
+            self._journal.write(event, step=self._first_step, **sizes)
             _log.info("%s at step %d of %d", event, self._first_step, self._end.num_steps)
 
     def _batches(self) -> Any:

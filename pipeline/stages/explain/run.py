@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config.run import RunConfig
 from pipeline.data.corpora import Corpora
@@ -15,6 +16,15 @@ from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 
 
+class Session(NamedTuple):
+    """A start of the run."""
+
+    step: int
+    """Steps made before it."""
+    world_size: int
+    micro_size: int
+
+
 @dataclass(frozen=True)
 class Explained:
     """A run, opened."""
@@ -25,13 +35,15 @@ class Explained:
     order: Order
     num_trained: int
     """Steps up to its newest good checkpoint."""
-    sessions: tuple[tuple[int, int], ...]
-    """Steps before each session of the journal, and its ranks."""
+    sessions: tuple[Session, ...]
+    """As the journal tells them."""
 
     def share(self, step: int, world_size: int | None, micro_size: int | None) -> Share:
         """Which part rank 0 had of a step, from 1: as the journal says, but for what is given."""
-        world_size = self._world_size(step) if world_size is None else world_size
-        micro_size = self.config.batch.micro_size if micro_size is None else micro_size
+        last = next((one for one in reversed(self.sessions) if one.step < step), None)
+        session = last or Session(0, 1, self.config.batch.micro_size)
+        world_size = session.world_size if world_size is None else world_size
+        micro_size = session.micro_size if micro_size is None else micro_size
         for name, size in (("--world-size", world_size), ("--micro-size", micro_size)):
             if size < 1:
                 raise RunError(f"{name} ({size}) must be at least 1")
@@ -43,10 +55,6 @@ class Explained:
         source = self.data.source
         return isinstance(source, Corpora) and bool(withdrawn) and document in source.withdrawn[withdrawn]
 
-    def _world_size(self, step: int) -> int:
-        """Of the last session that began before a step."""
-        return next((size for first, size in reversed(self.sessions) if first < step), 1)
-
 
 def open_explained(folder: Path) -> Explained:
     """Open a run folder. Raises RunError, CorpusError or CheckpointError in one sentence."""
@@ -54,7 +62,7 @@ def open_explained(folder: Path) -> Explained:
     data = open_data(config)
     commit = newest_commit(folder / "checkpoints")
     events = [event for event in Journal(folder).read() if event["event"] in ("start", "resume")]
-    sessions = tuple((int(event["step"]), int(event["world_size"])) for event in events)
+    sessions = tuple(Session(event["step"], event["world_size"], event["micro_size"]) for event in events)
     num_trained = commit.step if commit else 0
     order = order_of(config, data.source, commit)
     return Explained(folder, config, data, order, num_trained, sessions)

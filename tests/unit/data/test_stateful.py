@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.batch import IGNORED
 from pipeline.data.stateful import Source, StatefulLoader, source_names
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, ConfigError
 from tests.unit.corpus.build import write_corpus
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "loader.md"
@@ -151,12 +151,31 @@ def test_a_bounded_loader_has_a_length_and_an_end(corpora: Path) -> None:
         len(build(corpora))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"sequence_length": 0}, r"sequence_length (0) must be an integer above 0"),
+        ({"micro_size": 2.0}, "micro_size (2.0) must be an integer above 0"),
+        ({"rank": 2, "world_size": 2}, "rank (2) must be an integer from 0 to world_size - 1, 1"),
+        ({"packing": "bestfit"}, "packing ('bestfit') must be concat or best_fit"),
+        ({"split": "training"}, "split ('training') must be train, validation or test"),
+        ({"weights": {"web": 0.0}}, "weights ([0.0]) must be at least 0, and one of them above"),
+        ({"weights": {"web": -1.0, "code": 2.0}}, "weights ([-1.0, 2.0]) must be at least 0, and one of them above"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_named(corpora: Path, arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        build(corpora, **arguments)
+
+
 def test_a_state_of_something_else_is_refused(corpora: Path, tmp_path: Path) -> None:
     loader = build(corpora)
     take([loader], 2)
     state = loader.state_dict()
     with pytest.raises(CheckpointError, match=r"seed \(5\) differs from the state's \(4\); give that one"):
         build(corpora, seed=5).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="the state is none that state_dict returned"):
+        build(corpora).load_state_dict({"seed": 4, "steps": 5})
     with pytest.raises(CheckpointError, match="source 'code' of the state is not among sources; add it, with weight 0"):
         build(corpora, weights={"web": 1.0}).load_state_dict(state)
     for name in SIZES:

@@ -153,6 +153,19 @@ def test_a_config_that_contradicts_the_past_is_refused(corpus: Corpus, name: str
     assert "\n" not in str(error.value)
 
 
+def test_a_source_that_is_gone_is_told_also_where_phases_are_to_come(corpus: Corpus) -> None:
+    past = past_of(corpus, config_of(corpus), 8)
+    config = config_of(corpus, sources={"web": {}}, phases=[{"at_step": 10, "sequence_length": 7}])
+    with pytest.raises(ConfigError, match=r"data.sources was \{web: 0.5, code: 0.5\}, is \{web: 1\}; restore that"):
+        order_after(config, Corpora({"web": (corpus, "web")}, "train"), past)
+
+
+@pytest.mark.parametrize(("temperature", "web"), [(1e-6, 1.0), (1e9, 0.5)])
+def test_any_temperature_gives_weights(corpus: Corpus, temperature: float, web: float) -> None:
+    order = order_after(config_of(corpus, temperature=temperature), source_of(corpus), NOTHING)
+    assert shares_of(order.phase(0))["web"] == web
+
+
 def test_a_withdrawn_file_that_changed_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text(f"{0:032x}\n")
     config = config_of(corpus, withdrawn=str(tmp_path / "ids"))

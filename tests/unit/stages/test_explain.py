@@ -50,8 +50,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "run").mkdir()
     write_text(folder / "run" / "config.yaml", dump(validate(RunConfig, config, "test")))
-    append_json_line(folder / "run" / "journal.jsonl", {"event": "start", "step": 0, "world_size": 2})
-    append_json_line(folder / "run" / "journal.jsonl", {"event": "resume", "step": 12, "world_size": 3})
+    for session in (("start", 0, 2, 2), ("resume", 12, 3, 1)):
+        event = dict(zip(("event", "step", "world_size", "micro_size"), session, strict=True))
+        append_json_line(folder / "run" / "journal.jsonl", event)
     return folder / "run"
 
 
@@ -62,7 +63,7 @@ def opened(run: Path) -> Explained:
 
 def batches(opened: Explained, step: int, world_size: int) -> dict[tuple[int, int, int], list[int]]:
     """What each rank's loader hands to its model, by rank, micro batch and row."""
-    pad_id, micro_size = opened.data.tokenizer.pad_id, opened.config.batch.micro_size
+    pad_id, micro_size = opened.data.tokenizer.pad_id, 2 if step <= 12 else 1
     return {
         (rank, number, row): tokens
         for rank in range(world_size)
