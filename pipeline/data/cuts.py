@@ -114,7 +114,7 @@ class Cuts:
     def _compute(self, at: ShardCut) -> Pieces:
         if at.earlier:
             *before, last = at.earlier
-            return cut(*self._untaken(at._replace(cut=last.cut, earlier=tuple(before)), last.sequences), at.cut)
+            return cut(*self.untaken(at._replace(cut=last.cut, earlier=tuple(before)), last.sequences), at.cut)
         source = self.sources[at.source]
         end = int(source.num_positions[at.shard])
         stops = np.array([end])
@@ -122,7 +122,7 @@ class Cuts:
             stops = np.minimum(source.document_ends(at.shard), end)
         return cut(np.append(0, stops)[:-1], stops, at.cut)
 
-    def _untaken(self, at: ShardCut, taken: int) -> tuple[Positions, Positions]:
+    def untaken(self, at: ShardCut, taken: int) -> tuple[Positions, Positions]:
         """Starts and stops of what is left of a shard once some of its sequences are taken, in the order to come."""
         size = self.size(at)
         left = self.order(at)(np.arange(taken, size, dtype=np.uint64)).astype(np.int64)

@@ -156,5 +156,8 @@ class SourceOrder:
         spot = self._spot(index)
         positions = self._cuts.sources[self.name].num_positions[self.shards(spot.epoch)]
         at = self.shard_cut(spot.epoch, spot.place)
-        done = positions[: spot.place].sum() + positions[spot.place] * spot.taken / max(1, self._cuts.size(at))
-        return spot.epoch + float(done) / int(positions.sum())
+        left = positions[spot.place]
+        if spot.taken or at.earlier:
+            starts, stops = self._cuts.untaken(at, spot.taken)
+            left = (stops - starts).sum()
+        return spot.epoch + int(positions[: spot.place + 1].sum() - left) / int(positions.sum())
