@@ -126,7 +126,7 @@ def _add_looking(commands: Any) -> None:
         " Nothing is changed, unless a corpus is to be repaired.",
         epilog="Example: tarmac verify data/stdlib",
     )
-    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
+    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder, or a corpus's URL")
     parser.add_argument("--repair", metavar="CONFIG", help="make a corpus's bad shards anew by its config")
     parser.set_defaults(run=_verify)
     _add_explain(commands)

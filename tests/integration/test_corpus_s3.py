@@ -293,8 +293,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def test_a_query_is_sent_and_written_nowhere(
-    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     asked: list[str] = []
 
     class Handler(_Quiet):
@@ -306,8 +307,10 @@ def test_a_query_is_sent_and_written_nowhere(
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     monkeypatch.setenv("SIGNATURE", f"sig={SECRET}")
     with caplog.at_level(logging.INFO):
-        corpus = open_corpus(f"http://127.0.0.1:{server.server_port}/?$SIGNATURE", cache_settings(tmp_path))
+        url = f"http://127.0.0.1:{server.server_port}/?$SIGNATURE"
+        corpus = open_corpus(url, cache_settings(tmp_path))
         assert read_all(corpus) == WHOLE
+        assert verify(url) == 0
         for path in origin.rglob("web-000000.tar"):
             path.unlink()
         for path in (tmp_path / "cache").rglob("web-000000*.tar"):
@@ -317,7 +320,7 @@ def test_a_query_is_sent_and_written_nowhere(
     server.shutdown()
     server.server_close()
     assert all(SECRET in path for path in asked if not path.endswith("/"))
-    assert SECRET not in str(error.value) + caplog.text
+    assert SECRET not in str(error.value) + caplog.text + "".join(capsys.readouterr())
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert not [path for path in kept if SECRET in str(path) or SECRET.encode() in path.read_bytes()]
     digest = hashlib.sha256((origin / "manifest.json").read_bytes()).hexdigest()
