@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,9 +147,25 @@ def parse_manifest(content: bytes, path: str) -> Manifest:
         raise CorpusError(f"{path} is damaged: it does not fit its own checksum; prepare the corpus again")
     values.pop(_CHECKSUM, None)
     try:
-        return Manifest.model_validate(values)
+        manifest = Manifest.model_validate(values)
     except ValidationError as error:
         raise CorpusError(f"{path} is damaged: {error.errors()[0]['msg']}; prepare the corpus again") from error
+    if strange := [name for name in _names(manifest) if name in ("", ".", "..") or set(name) & set("/\\\0")]:
+        raise CorpusError(
+            f"{path} has {strange[0]!r} where the name of a file or source belongs; `tarmac prep` did not write that,"
+            " so do not read the corpus unless you know who did"
+        )
+    return manifest
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    """All that becomes part of a path, here or in a cache: who wrote a manifest must not choose a folder by it."""
+    for path in manifest.files:
+        yield from path.split("/")
+    for split in SPLIT_FOLDERS:
+        for source, shards in manifest.sources(split).items():
+            yield source
+            yield from (name for shard in shards for name in (shard.name, shard.sha256))
 
 
 def fits_its_checksum(content: bytes) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.manifest import read_manifest
+from pipeline.corpus.manifest import FileEntry, read_manifest, write_manifest
 from pipeline.corpus.verification import shard_files
 from pipeline.errors import CorpusError
 from tests.unit.corpus.build import write_corpus
@@ -53,6 +53,24 @@ def test_a_manifest_that_cannot_be_trusted_is_refused(tmp_path: Path, changes: d
     with pytest.raises(CorpusError, match=message) as error:
         read_manifest(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "..", ".", "", "/tmp", "a\\b", "a\0b"])
+@pytest.mark.parametrize("place", ["source", "held out", "shard", "checksum", "file"])
+def test_a_name_that_leads_out_of_the_corpus_is_refused(tmp_path: Path, name: str, place: str) -> None:
+    """A shard's checksum is part of its name in a cache."""
+    written = write_corpus(tmp_path, {"web": [[[1]]]}).manifest
+    [entry] = written.train["web"]
+    changes: dict[str, dict[str, object]] = {
+        "source": {"train": {name: [entry]}},
+        "held out": {"validation": {"web": [], name: [entry]}},
+        "shard": {"test": {"web": [entry.model_copy(update={"name": name})]}},
+        "checksum": {"train": {"web": [entry.model_copy(update={"sha256": name})]}},
+        "file": {"files": {f"pairs/{name}/train.jsonl": FileEntry(bytes=1, xxh3="0")}},
+    }
+    write_manifest(tmp_path, written.model_copy(update=changes[place]))
+    with pytest.raises(CorpusError, match="where the name of a file or source belongs; `tarmac prep` did not write"):
+        read_manifest(tmp_path)
 
 
 def test_no_byte_of_a_manifest_changes_unnoticed(tmp_path: Path) -> None:
