@@ -117,11 +117,14 @@ class _Counting:
     def go_on(self, change: Change) -> None:
         """Count up to a change, pass over what it skips, and begin what it sets."""
         self.take_until(change.step)
-        self._skipped = change.skipped_steps
+        self._skipped += change.skipped_steps
         for name, number, fill in self._advance(change.skipped_steps):
             self._used[name] += round(number * fill.positions)
-        if change.setting is not None and change.setting != self._setting:
-            self._begin(change.setting)
+        setting = change.setting or self._setting
+        if setting.comes_as(self._setting):
+            self._setting = setting  # and the mixture goes on, as in the order
+        else:
+            self._begin(setting)
 
     def take_until(self, step: int) -> None:
         """Count the steps up to this one as a phase."""
@@ -176,8 +179,8 @@ def _repeated(name: str, epochs: float, parts: Sequence[PhasePart], stops: bool)
     """That a source is repeated, and from about which step on."""
     for part in parts:
         for one in part.sources:
-            if one.name == name and one.last_epoch > 1:
-                share = (max(1.0, one.first_epoch) - one.first_epoch) / (one.last_epoch - one.first_epoch)
+            if one.name == name and one.last_epoch > max(1, one.first_epoch):
+                share = max(0, 1 - one.first_epoch) / (one.last_epoch - one.first_epoch)
                 step = part.first_step + round(share * (part.last_step - part.first_step))
                 end = "where data.at_end: stop ends the run" if stops else "from where on it is repeated"
                 return f"source {name} would be gone through {epochs:.2f} times: once by about step {step}, {end}"

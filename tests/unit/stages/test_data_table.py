@@ -48,11 +48,12 @@ def config_of(corpora: list[str], **data: Any) -> RunConfig:
 PLANS: dict[str, dict[str, Any]] = {
     "one phase": {},
     "packed": {"packing": "best_fit"},
-    "three phases and skips": {
+    "four phases and skips": {
         "skip": [[4, 7], [9, 12]],
         "phases": [
             {"at_step": 9, "sequence_length": 48, "packing": "best_fit", "global_size": 7},
             {"at_step": 20, "temperature": 5},
+            {"at_step": 27, "mask_documents": True},
         ],
     },
 }
@@ -71,6 +72,8 @@ def test_it_counts_what_the_order_gives(corpora: list[str], name: str) -> None:
     for part in table.phases:
         sequences = Counter[str]()
         assert part.first_sample == order.first_sample(part.first_step)
+        begun = [one for one in order.phases(39) if one.first_step == part.first_step]
+        assert part.skipped_steps == sum(one.skipped_steps for one in begun)
         for step in range(part.first_step, part.last_step):
             for sample in order.batch(step):
                 starts, stops, _ = cuts.pieces(sample.at).of(np.array([sample.sequence]))
@@ -96,6 +99,14 @@ def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Pa
     assert [one["sequences"] for one in found["phases"][0]["sources"]] == pytest.approx([22.5, 7.5], abs=8)
     assert main(["data", str(path), "data.at_end=stop"]) == 0
     assert "where data.at_end: stop ends the run" in capsys.readouterr().out
+
+
+def test_what_is_repeated_only_by_a_skip_is_told(corpora: list[str]) -> None:
+    """Many epochs are passed over, and what comes behind them takes nothing of the source."""
+    last = [{"corpus": corpora[0], "source": "small"}, {"corpus": corpora[1], "source": "small", "weight": 0}]
+    config = config_of(corpora, skip=[[5, 900]], phases=[{"at_step": 5, "sources": last}])
+    [told] = [one for one in data_table(config, open_data(config).source).warnings if "source small#1" in one]
+    assert re.fullmatch(r"source small#1 would be gone through [\d.]+ times, most of which is skipped", told)
 
 
 def test_a_narrow_terminal_cuts_no_figure(
