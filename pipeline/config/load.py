@@ -73,7 +73,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"{override!r} is not of the form section.key=value")
-        _put(result, key.split("."), parse_yaml(text, override), override)
+        is_range = re.fullmatch(r"\s*(\[[^\[\]()]*\)[\s,]*)+", text)  # [a,b) is no YAML
+        _put(result, key.split("."), text if is_range else parse_yaml(text, override), override)
     return result
 
 

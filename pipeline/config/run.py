@@ -170,6 +170,10 @@ class RunConfig(Config):
         last = [one for one in self.stretches if one.first_token < self.duration.tokens][-1]
         return last.step_of(self.duration.tokens)
 
+    def tokens_at(self, step: int) -> int:
+        """Tokens seen before a step; those of padding count, too."""
+        return self.tokens_by_length(step).total()
+
     def tokens_by_length(self, step: int) -> Counter[int]:
         """Tokens seen before a step, by the length of their sequences; those of padding count, too."""
         found = Counter[int]()

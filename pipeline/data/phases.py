@@ -140,6 +140,14 @@ class Phase:
     skipped_steps: int = 0
     """Steps' worth of samples right before its first one that were passed over."""
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values: dict[str, Any] = _PHASE.dump_python(self, mode="json")
+        return values
+
+
+_PHASE = TypeAdapter(Phase)
+
 
 @dataclass(frozen=True)
 class Past:

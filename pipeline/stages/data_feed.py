@@ -83,11 +83,12 @@ class DataFeed:
     def _tell_phases(self, step: int) -> None:
         if not self._group.ranks.is_main:
             return
-        for before, phase in pairwise(self.order.phases(step)):
+        table = self.order.phases(step)
+        for before, phase in pairwise([table[0], *table]):
             if phase.first_step == step:
                 changed = changes_between(before.setting, phase.setting)
                 skipped = phase.skipped_steps * before.setting.global_batch
-                self._journal.write("phase", step=step, changed=changed, skipped_samples=skipped)
+                self._journal.write("phase", step=step, changed=changed, skipped_samples=skipped, phase=phase.to_json())
 
 
 class End:

@@ -1,5 +1,7 @@
 """The model card of an export: what the run did, in the reader's words."""
 
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def model_card(trained: TrainedModel) -> str:
 
 def _facts(trained: TrainedModel) -> dict[str, Any]:
     config, form = trained.config, trained.model.config
-    tokens = trained.step * config.batch.global_size * config.data.sequence_length
+    stretches = [one for one in config.stretches if one.first_step < trained.step]
     return {
         "Architecture": form.architectures[0] if form.architectures else type(trained.model).__name__,
         "Parameters": f"{num_parameters(trained.model):,}",
@@ -46,15 +48,20 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
         "Positions": form.max_position_embeddings,
         "Stage": config.stage,
         "Step": trained.step,
-        "Token positions seen in this stage": f"{tokens:,}",
-        "Sequence length": config.data.sequence_length,
-        "Sequences per update": config.batch.global_size,
+        "Token positions seen in this stage": f"{config.tokens_at(trained.step):,}",
+        "Sequence length": _in_turn(one.sequence_length for one in stretches),
+        "Sequences per update": _in_turn(one.global_size for one in stretches),
         "Optimizer": config.optimizer.type,
         "Learning rate": config.optimizer.lr,
         "Adapter": config.adapter.type,
         "Seed": config.seed,
         "Data": _data(config),
     }
+
+
+def _in_turn(sizes: Iterable[int]) -> str:
+    """Sizes, phase by phase."""
+    return ", then ".join(str(size) for size, _ in groupby(sizes))
 
 
 def _data(config: RunConfig) -> str:

@@ -119,7 +119,8 @@ def few_shot(
     trained = load_for_inference(run, step)
     render_shots: Render = render if chat else render_plain
     found = read_pairs(pairs or default_pairs(trained.config))
-    length = min(trained.config.data.sequence_length, max_positions(trained.model) or 2**63)
+    longest = max(trained.config.tokens_by_length(trained.step))
+    length = min(longest, max_positions(trained.model) or 2**63)
     targets = choose_targets(found, trained.tokenizer, render_shots, length)
     _show_example(trained, targets[0], sampling, chat, console)
     rows = measure_shots(trained.model, targets, trained.tokenizer, render_shots)

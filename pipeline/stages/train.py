@@ -214,11 +214,17 @@ class _Session:
         return exit_code
 
     def _write_start(self) -> None:
-        if self._group.ranks.is_main:
-            event = "resume" if self._commit else "start"
-            sizes = {"world_size": self._group.ranks.world_size, "micro_size": self._config.batch.micro_size}
-            self._journal.write(event, step=self._first_step, **sizes)
-            _log.info("%s at step %d of %d", event, self._first_step, self._end.num_steps)
+        if not self._group.ranks.is_main:
+            return
+        ends = [event["num_steps"] for event in self._journal.read() if "num_steps" in event]
+        num_steps = self._end.num_steps
+        if ends and ends[-1] != num_steps:
+            _log.warning("the run now ends at step %d, not at %d; the learning rate is that of a run with this end",
+                         num_steps, ends[-1])  # fmt: skip
+        event = "resume" if self._commit else "start"
+        self._journal.write(event, step=self._first_step, num_steps=num_steps, world_size=self._group.ranks.world_size,
+                            micro_size=self._config.batch.micro_size)  # fmt: skip
+        _log.info("%s at step %d of %d", event, self._first_step, num_steps)
 
     def _batches(self) -> Any:
         if self._group.ranks.is_main:
@@ -226,7 +232,10 @@ class _Session:
         return self._feed.batches(self._first_step, self._end.num_steps)
 
     def _schedule(self) -> Callable[[int], float]:
-        return lambda step: learning_rate_share(self._config.schedule, step, self._end.num_steps)
+        config, num_steps = self._config, self._end.num_steps
+        if config.duration.tokens is None:
+            return lambda step: learning_rate_share(config.schedule, step, num_steps)
+        return lambda step: learning_rate_share(config.schedule, step, num_steps, config.tokens_at)
 
     def _trackers(self) -> Composite:
         if not self._group.ranks.is_main:

@@ -1,15 +1,27 @@
 """The learning rate as a share of its peak."""
 
 import math
+from collections.abc import Callable
 
 from pipeline.config.optimization import Schedule
 
 
-def learning_rate_share(schedule: Schedule, step: int, num_steps: int) -> float:
-    """Share of the peak for the update that follows `step` earlier ones, of `num_steps` in all."""
+def learning_rate_share(
+    schedule: Schedule, step: int, num_steps: int, seen: Callable[[int], int] = lambda step: step
+) -> float:
+    """Share of the peak for the update that follows `step` earlier ones, of `num_steps` in all.
+
+    Args:
+        schedule: Its form.
+        step: Updates made.
+        num_steps: Updates of the whole run.
+        seen: What the way from warm-up to end is measured by: the steps before a step, or the tokens. By tokens, a batch
+            that grows leaves the rate where it is.
+    """
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
-    progress = (step - schedule.warmup_steps) / max(1, num_steps - schedule.warmup_steps)
+    begin = seen(schedule.warmup_steps)
+    progress = (seen(step) - begin) / max(1, seen(num_steps) - begin)
     return schedule.final_share + (1.0 - schedule.final_share) * _height(schedule, min(1.0, progress))
 
 

@@ -151,9 +151,10 @@ def test_a_killed_run_goes_on_bit_by_bit_through_phases_that_were_added_later(
 
 
 def test_the_journal_tells_each_phase(whole: Path) -> None:
+    assert [row["phase"] for row in events(whole, "phase")] == [phase.to_json() for phase in committed(whole)]
     told = [(row["step"], sorted(row["changed"]), row["skipped_samples"]) for row in events(whole, "phase")]
     assert told == [
-        (3, ["sequence_length"], 0), (4, [], 24), (5, ["sources"], 0), (8, ["global_size", "packing"], 0), (9, [], 12),
+        (0, [], 0), (3, ["sequence_length"], 0), (4, [], 24), (5, ["sources"], 0), (8, ["global_size", "packing"], 0), (9, [], 12),
         (10, ["packing", "sequence_length"], 0),
     ]  # fmt: skip
 
@@ -215,7 +216,7 @@ def test_a_damaged_chunk_is_left_out_by_all_ranks_and_for_good(tmp_path: Path, c
     first, left_out = committed(runs[0])
     assert first.setting.holes.quarantined == ()
     assert left_out.setting.holes.quarantined == (DamagedChunk("small#1", 0, 0),)
-    [event] = events(runs[0], "phase")
+    _, event = events(runs[0], "phase")
     assert event["changed"] == {"quarantined": [[], [["small#1", 0, 0]]]}
     assert event["step"] == left_out.first_step
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.data import CorpusData
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.load import apply_overrides, dump, load, parse_yaml, validate
 from pipeline.config.prep.recipe import PrepConfig
@@ -207,3 +208,19 @@ def test_the_stage_key_decides(write: Write) -> None:
         load_stage(path, allowed=("prep",))
     with pytest.raises(ConfigError, match=r"stage is missing, so this is no recipe; add one of prep, "):
         load_stage(write("cluster: {type: local}"))
+
+
+@pytest.mark.parametrize("text", ["[100,110)", "[100, 110), [120, 130)", "[[100, 110]]", "[100, 110]"])
+def test_ranges_are_read_as_people_write_them(text: str) -> None:
+    config = validate(RunConfig, apply_overrides(RUN, [f"data.skip={text}"]), "x")
+    assert isinstance(config.data, CorpusData)
+    assert config.data.skip[0] == (100, 110)
+    assert len(config.data.skip) == 1 + ("120" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[5,5)", "[5, 5) is empty"), ("[a,b)", "data.skip is '[a,b)'"), ("[5,9),[5,7)", "[5, 7) must begin above 5")],
+)
+def test_ranges_that_are_none(text: str, words: str) -> None:
+    assert words in sentence(RunConfig, apply_overrides(RUN, [f"data.skip={text}"]))

@@ -32,3 +32,16 @@ def test_wsd_stays_at_the_peak_until_its_decay():
 
 def test_constant_stays():
     assert set(shares(50, type="constant", final_share=0.0)) == {1.0}
+
+
+def test_by_tokens_a_batch_that_grows_leaves_the_rate_where_it_is() -> None:
+    """Twice the batch from step 50 on: the run of as many tokens ends earlier, its rate falls twice as fast."""
+    schedule = Schedule(type="linear", warmup_steps=10)
+
+    def seen(step: int) -> int:
+        return step + max(0, step - 50)
+
+    plain = [learning_rate_share(schedule, step, 100) for step in range(100)]
+    grown = [learning_rate_share(schedule, step, 75, seen) for step in range(75)]
+    assert grown[:50] == plain[:50]
+    assert grown[50:] == plain[50::2]
