@@ -246,13 +246,16 @@ class ShardReader:
 
     def _metadata(self) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
         """Per chunk: stream position of its first token, parsed meta.json, document ends."""
-        chunk, ends = 0, list[int]()
+        chunk, ends = 0, np.empty(0, np.dtype("<u4"))
         with self._damage_named():
             for name, content in self._members(".docends.npy", ".meta.json"):
                 if name.endswith(".docends.npy"):
-                    ends = npy_array(content, np.dtype("<u4")).tolist()
+                    ends = npy_array(content, np.dtype("<u4"))
                 else:
-                    yield self._starts[chunk], json.loads(content), ends
+                    meta = json.loads(content)
+                    if not _fit(ends, meta, self._starts[chunk + 1] - self._starts[chunk]):
+                        raise ValueError(f"the document ends of chunk {chunk} do not fit it")
+                    yield self._starts[chunk], meta, ends.tolist()
                     chunk += 1
             if chunk != self.num_chunks:  # a tarball with a damaged header ends there without an error
                 raise ValueError(f"there are those of {chunk} chunks, should be {self.num_chunks}")
@@ -275,3 +278,11 @@ class ShardReader:
             raise DamagedShardError(
                 f"shard {self.path}: its metadata are damaged ({error}); run `tarmac verify --repair` on the corpus"
             ) from error
+
+
+def _fit(ends: NDArray[Any], meta: dict[str, Any], num_tokens: int) -> bool:
+    """Whether document ends can be those of a chunk. They have no checksum: most of what is wrong with them shows."""
+    goes_on = bool(meta["continues"])
+    last = int(ends[-1]) if len(ends) else 0
+    is_whole = last <= num_tokens if goes_on else last == num_tokens
+    return is_whole and len(ends) + goes_on == len(meta["ids"]) and bool((ends[1:] >= ends[:-1]).all())

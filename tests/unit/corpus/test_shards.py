@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.index import build_index, index_path, read_index, write_index
+from pipeline.corpus.index import DamagedShardError, build_index, index_path, read_index, write_index
 from pipeline.corpus.reader import ShardReader
 from pipeline.corpus.verification import shard_fault, shard_files
 from pipeline.corpus.writer import write_shard
@@ -186,6 +186,41 @@ def test_every_flipped_bit_of_tokens_is_found(corpus: Corpus) -> None:
             assert fault(corpus) == "has other bytes than were written"
     path.write_bytes(content)
     assert fault(corpus) is None
+
+
+def member_data(path: Path, ending: str) -> list[tuple[int, int]]:
+    """Where the contents of the members with an ending begin and end in a tarball."""
+    with tarfile.open(path) as tar:
+        found = [member for member in tar if member.name.endswith(ending)]
+    return [(member.offset_data, member.offset_data + member.size) for member in found]
+
+
+def test_metadata_that_do_not_fit_are_an_error_with_a_name(corpus: Corpus) -> None:
+    """Ends beyond the chunk or out of order, a header that ends the tarball, and metadata that are no JSON."""
+    path = shard(corpus.folder)
+    content = path.read_bytes()
+    ends, (meta, _) = member_data(path, "docends.npy"), member_data(path, "meta.json")[-1]
+    places = [*(place for start, stop in ends for place in range(start + 129, stop)), meta, meta - 512 + 150]
+    assert len(places) > 12
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 0x40
+        path.write_bytes(damaged)
+        reader = corpus.open_shard("train", "web", 0)
+        for read in (reader.document_ends, lambda reader=reader: list(reader.documents())):
+            with pytest.raises(DamagedShardError, match=f"{path}: its metadata are damaged"):
+                read()
+
+
+def test_an_index_with_a_wrong_hash_damages_no_chunk(corpus: Corpus) -> None:
+    path = shard(corpus.folder)
+    index = read_index(path).copy()
+    index["xxh3"][1] ^= 8
+    write_index(index_path(path), index)
+    reader = corpus.open_shard("train", "web", 0)
+    reader.verify(np.arange(reader.num_chunks))
+    assert reader.damaged_chunks() == []
+    assert fault(corpus) == "has an index that does not fit it"
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
