@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.index import DamagedShardError, build_index, index_path, read_index, write_index
-from pipeline.corpus.reader import ShardReader
+from pipeline.corpus.reader import DamagedChunkError, ShardReader
 from pipeline.corpus.verification import shard_fault, shard_files
 from pipeline.corpus.writer import write_shard
 from pipeline.errors import CorpusError
@@ -186,6 +186,23 @@ def test_every_flipped_bit_of_tokens_is_found(corpus: Corpus) -> None:
             assert fault(corpus) == "has other bytes than were written"
     path.write_bytes(content)
     assert fault(corpus) is None
+
+
+@given(st.integers(0, 117), st.integers(1, 110), st.integers(0, 4))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_is_found_exactly_where_a_stretch_touches_it(
+    corpus: Corpus, start: int, length: int, chunk: int
+) -> None:
+    """Also inside of one that goes on in the chunks behind."""
+    reader = corpus.open_shard("train", "web", 0)
+    reader._hashes[chunk] ^= 1
+    reader._written_hashes = {}
+    first, last = reader.chunk_span(chunk)
+    if start < last and start + length > first:
+        with pytest.raises(DamagedChunkError, match=f"chunk {chunk} is damaged"):
+            reader.rows(np.array([start]), length)
+    else:
+        assert reader.rows(np.array([start]), length).tolist() == [reader.tokens(start, start + length).tolist()]
 
 
 def member_data(path: Path, ending: str) -> list[tuple[int, int]]:
