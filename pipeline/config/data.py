@@ -138,7 +138,8 @@ class CorpusData(Config):
     phases: tuple[DataPhase, ...] = ()
     """Changes during the run, in the order of their steps."""
     skip: Ranges = ()
-    """Steps [a, b) whose samples are passed over: at step a the run goes on with what step b would have seen."""
+    """Ranges [a, b): once a steps are made, the samples of the next b - a are passed over. Steps are counted as the run
+    makes them, so that what was skipped before does not count."""
     cache: CorpusCache = CorpusCache()
     """Where shards of corpora at URLs are kept."""
     on_damage: Literal["fail", "skip"] = "fail"
@@ -155,6 +156,19 @@ class CorpusData(Config):
                 raise ValueError("sources name the same source twice; give it one entry with the summed weight")
             if len({source.epochs is None for source in sources}) > 1:
                 raise ValueError("some sources have epochs and others not; give epochs for all, or weights")
+        return self
+
+    @model_validator(mode="after")
+    def temperature_is_of_weights(self) -> "CorpusData":
+        """Epochs say already how often each source comes."""
+        sources, temperature = self.sources, self.temperature
+        for phase in (None, *self.phases):
+            if phase:
+                sources, temperature = phase.sources or sources, phase.temperature or temperature
+            if temperature and sources[0].epochs is not None:
+                raise ValueError(
+                    f"temperature ({temperature}) goes with weights, and sources have epochs; leave one out"
+                )
         return self
 
     @model_validator(mode="after")

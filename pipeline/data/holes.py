@@ -25,7 +25,10 @@ def read_withdrawn(path: str | Path) -> tuple[str, frozenset[str]]:
         lines = Path(path).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"data.withdrawn ({path}) cannot be read: {reason}; give a file of document ids") from error
+        raise ConfigError(
+            f"data.withdrawn ({path}) cannot be read: {reason}; give a file of document ids (a run keeps a copy of it in"
+            " its folder, under withdrawn)"
+        ) from error
     for line in lines:
         if not _ID.fullmatch(line):
             raise ConfigError(

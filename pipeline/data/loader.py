@@ -1,5 +1,6 @@
 """From the order of samples to one rank's batches, prepared in the background."""
 
+import sys
 from collections import deque
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,4 +101,5 @@ class Loader:
             while upcoming:
                 yield upcoming.popleft().result()
         finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+            if not sys.is_finalizing():  # then its thread was waited for, and what shutting down needs is gone
+                executor.shutdown(wait=True, cancel_futures=True)

@@ -7,7 +7,7 @@ differs from its exact share by less than the depth of the tree.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +17,16 @@ from pipeline.data.permutation import permutation
 
 WEIGHT_TOTAL = 2**32
 BLOCK_SAMPLES = 1024
+
+
+def source_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A name for each (corpus, source): the source's own; where several corpora have one, the later get a number."""
+    names: dict[tuple[str, str], str] = {}
+    for key in keys:
+        if key not in names:
+            namesakes = sum(source == key[1] for _, source in names)
+            names[key] = f"{key[1]}#{namesakes}" if namesakes else key[1]
+    return names
 
 
 def integer_weights(weights: Sequence[float]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The loader alone, for any PyTorch loop, in the manner of torchdata's `StatefulDataLoader`."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -12,7 +12,7 @@ from pipeline.data.batch import Batch
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cuts, Packing
 from pipeline.data.loader import Loader, Share
-from pipeline.data.mixture import integer_weights
+from pipeline.data.mixture import integer_weights, source_names
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 from pipeline.errors import CheckpointError, ConfigError
@@ -29,23 +29,21 @@ class Source(NamedTuple):
     """Share of the sequences, relative to the other weights."""
 
 
-def source_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """A name for each (corpus, source): the source's own; one that two corpora have gets a number."""
-    names: dict[tuple[str, str], str] = {}
-    for key in keys:
-        if key not in names:
-            names[key] = key[1] if key[1] not in names.values() else f"{key[1]}#{len(names)}"
-    return names
-
-
 def _require(name: str, value: Any, wanted: str, is_met: bool) -> None:
     if not is_met:
         raise ConfigError(f"{name} ({value!r}) must be {wanted}")
 
 
-def _require_sizes(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        _require(name, size, "an integer above 0", isinstance(size, int) and size > 0)
+def _require_integers(least: int, **numbers: Any) -> None:
+    for name, number in numbers.items():
+        is_met = isinstance(number, int) and number >= least
+        _require(name, number, f"an integer from {least} on", is_met)
+
+
+def _require_mixture(sources: Sequence[Source]) -> None:
+    weights = [source.weight for source in sources]
+    is_met = all(isinstance(one, int | float) and math.isfinite(one) and one >= 0 for one in weights) and any(weights)
+    _require("weights", weights, "at least 0, and one of them above", is_met)
 
 
 class StatefulLoader:
@@ -93,21 +91,20 @@ class StatefulLoader:
             ConfigError: A number is out of range, or the packing or split is unknown.
             CorpusError: A corpus or source is missing or empty, or corpora differ in their tokenizer.
         """
-        _require_sizes(
-            sequence_length=sequence_length, global_size=global_size, micro_size=micro_size, world_size=world_size
+        _require_integers(
+            1, sequence_length=sequence_length, global_size=global_size, micro_size=micro_size, world_size=world_size
         )
+        _require_integers(0, seed=seed, pad_id=pad_id, num_steps=num_steps or 0)
         _require("rank", rank, f"an integer from 0 to world_size - 1, {world_size - 1}", rank in range(world_size))
         _require("packing", packing, "concat or best_fit", packing in ("concat", "best_fit"))
         _require("split", split, "train, validation or test", split in get_args(Split))
-        weights = [source.weight for source in sources]
-        is_mixture = all(math.isfinite(weight) and weight >= 0 for weight in weights) and any(weights)
-        _require("weights", weights, "at least 0, and one of them above", is_mixture)
+        _require_mixture(sources)
         names = source_names((str(source.corpus), source.name) for source in sources)
         corpora = {folder: open_corpus(folder) for folder, _ in names}
         named = {name: (corpora[folder], source) for (folder, source), name in names.items()}
         self._source = Corpora(named, split)
         self._cuts = Cuts(self._source.shards, seed)
-        shared = zip(names.values(), integer_weights(weights), strict=True)
+        shared = zip(names.values(), integer_weights([source.weight for source in sources]), strict=True)
         shares = tuple(self._share_of(name, weight) for name, weight in shared)
         self._setting = Setting(shares, sequence_length, global_size, packing, mask_documents)
         self._share, self._pad_id, self._seed = Share(rank, world_size, micro_size), pad_id, seed

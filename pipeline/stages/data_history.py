@@ -21,8 +21,12 @@ class _Event(NamedTuple):
     """What holds from then on."""
 
 
-def require_same_past(output: str, config: Sequence[Change], table: Sequence[Phase], step: int) -> None:
+def require_same_past(
+    output: str, config: Sequence[Change], table: Sequence[Phase], step: int, has_phases: bool
+) -> None:
     """Compare what a config says of the steps that are trained with the phases they were trained by.
+
+    Where the config's data can have phases, say how to change what comes.
 
     Raises:
         ConfigError: It says something else: which key, what it was, what it is, and what to do.
@@ -30,7 +34,7 @@ def require_same_past(output: str, config: Sequence[Change], table: Sequence[Pha
     was = _history([Change(phase.first_step, phase.setting, phase.skipped_steps) for phase in table])
     for before, after in zip_longest(was, _history(config)):
         if before != after:
-            raise ConfigError(f"run {output} is at step {step}: {_difference(before, after, step)}")
+            raise ConfigError(f"run {output} is at step {step}: {_difference(before, after, step, has_phases)}")
 
 
 def changes_between(was: Setting, now: Setting) -> dict[str, list[Any]]:
@@ -63,7 +67,7 @@ def _decided(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _difference(was: _Event | None, now: _Event | None, step: int) -> str:
+def _difference(was: _Event | None, now: _Event | None, step: int, has_phases: bool) -> str:
     """Which key was, is, and what to do."""
     if was is None or (now is not None and now.step < was.step):
         assert now is not None
@@ -83,16 +87,18 @@ def _difference(was: _Event | None, now: _Event | None, step: int) -> str:
             f"data.skip passed over {was.skipped_steps} steps at step {was.step}, and is {now.skipped_steps};"
             " restore it, and skip more at a later step"
         )
-    return _changed_keys(was, now, step)
+    return _changed_keys(was, now, step, has_phases)
 
 
-def _changed_keys(was: _Event, now: _Event, step: int) -> str:
+def _changed_keys(was: _Event, now: _Event, step: int, has_phases: bool) -> str:
     changed = [key for key in was.values if was.values[key] != now.values[key]]
     named = "; ".join(
         f"{_KEYS.get(key, f'data.{key}')} was {_shown(was.values[key])}, is {_shown(now.values[key])}"
         for key in changed
     )
     whence = f" from step {was.step} on" if was.step else ""
+    if not has_phases:
+        return f"{named}{whence}; restore that, or choose another output"
     wanted = (f"{key}: {'…' if key in ('sources', 'withdrawn') else _shown(now.values[key])}" for key in changed)
     entry = ", ".join([f"at_step: {step}", *wanted])
     return f"{named}{whence}; restore that, and to change it from here on add to data.phases: {{{entry}}}"
@@ -101,7 +107,7 @@ def _changed_keys(was: _Event, now: _Event, step: int) -> str:
 def _shown(value: Any) -> str:
     """A value as a config spells it, short."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {share:g}" for name, share in value.items()) + "}"
+        return "{" + ", ".join(f"{name}: {share:.9g}" for name, share in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)[:12] or "none"

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from pipeline.config.data import CorpusData, DataPhase, SourceWeight
 from pipeline.config.run import RunConfig
+from pipeline.data import mixture
 from pipeline.data.cuts import Cuts
 from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
 from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
-from pipeline.data.stateful import source_names as names_of
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.errors import CheckpointError
 from pipeline.stages.data_history import require_same_past
@@ -27,7 +27,7 @@ _Counts = Mapping[str, int]
 
 def source_names(data: CorpusData) -> dict[tuple[str, str], str]:
     """The name of each source of a config, by corpus and source; one that two corpora have gets a number."""
-    return names_of((entry.corpus, entry.source) for sources in _all_sources(data) for entry in sources)
+    return mixture.source_names((entry.corpus, entry.source) for sources in _all_sources(data) for entry in sources)
 
 
 def _all_sources(data: CorpusData) -> Iterator[Sequence[SourceWeight]]:
@@ -59,7 +59,8 @@ def continued(config: RunConfig, source: Sequences, past: Past) -> list[Change]:
     table, step = past.phases, past.step
     _require_same_shards(source, table, step)
     changes = _with_skips(config, _Plan(config, source, table, step).changes())
-    require_same_past(config.output, [change for change in changes if change.step < step], table, step)
+    told = [change for change in changes if change.step < step]
+    require_same_past(config.output, told, table, step, has_phases=isinstance(config.data, CorpusData))
     last, grown = table[-1].setting, _grown(table[-1].setting, source)
     coming = [change for change in changes if change.step >= step]
     return [Change(step, grown), *coming] if grown != last else coming
@@ -178,6 +179,7 @@ def _weight(entry: SourceWeight, tokens: int, most: int, temperature: float | No
     if entry.epochs is not None:
         return entry.epochs * tokens
     share = (tokens / most) ** (1 / temperature) if temperature else 1.0
+    share = float(f"{share:.12g}")  # a power's last bits differ between machines
     return (1.0 if entry.weight is None else entry.weight) * max(share, sys.float_info.min)
 
 

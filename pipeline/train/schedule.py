@@ -15,8 +15,8 @@ def learning_rate_share(
         schedule: Its form.
         step: Updates made.
         num_steps: Updates of the whole run.
-        seen: What the way from warm-up to end is measured by: the steps before a step, or the tokens. By tokens, a batch
-            that grows leaves the rate where it is.
+        seen: What the way from warm-up to end is measured by: the steps before a step, or the tokens. By tokens, a
+            batch that grows leaves the rate where it is.
     """
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps

@@ -154,8 +154,8 @@ def test_the_journal_tells_each_phase(whole: Path) -> None:
     assert [row["phase"] for row in events(whole, "phase")] == [phase.to_json() for phase in committed(whole)]
     told = [(row["step"], sorted(row["changed"]), row["skipped_samples"]) for row in events(whole, "phase")]
     assert told == [
-        (0, [], 0), (3, ["sequence_length"], 0), (4, [], 24), (5, ["sources"], 0), (8, ["global_size", "packing"], 0), (9, [], 12),
-        (10, ["packing", "sequence_length"], 0),
+        (0, [], 0), (3, ["sequence_length"], 0), (4, [], 24), (5, ["sources"], 0), (8, ["global_size", "packing"], 0),
+        (9, [], 12), (10, ["packing", "sequence_length"], 0),
     ]  # fmt: skip
 
 

@@ -224,3 +224,9 @@ def test_ranges_are_read_as_people_write_them(text: str) -> None:
 )
 def test_ranges_that_are_none(text: str, words: str) -> None:
     assert words in sentence(RunConfig, apply_overrides(RUN, [f"data.skip={text}"]))
+
+
+def test_temperature_and_epochs_exclude_each_other() -> None:
+    epochs = ["data.sources.0.epochs=2", "data.phases=[{at_step: 3, temperature: 2}]"]
+    assert "data: temperature (2.0) goes with weights, and sources have epochs" in sentence(RunConfig, RUN, *epochs)
+    validate(RunConfig, apply_overrides(RUN, epochs[:1]), "x")

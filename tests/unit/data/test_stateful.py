@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.batch import IGNORED
-from pipeline.data.stateful import Source, StatefulLoader, source_names
+from pipeline.data.mixture import source_names
+from pipeline.data.stateful import Source, StatefulLoader
 from pipeline.errors import CheckpointError, ConfigError
 from tests.unit.corpus.build import write_corpus
 
@@ -154,9 +155,11 @@ def test_a_bounded_loader_has_a_length_and_an_end(corpora: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"sequence_length": 0}, r"sequence_length (0) must be an integer above 0"),
-        ({"micro_size": 2.0}, "micro_size (2.0) must be an integer above 0"),
+        ({"sequence_length": 0}, r"sequence_length (0) must be an integer from 1 on"),
+        ({"micro_size": 2.0}, "micro_size (2.0) must be an integer from 1 on"),
         ({"rank": 2, "world_size": 2}, "rank (2) must be an integer from 0 to world_size - 1, 1"),
+        ({"num_steps": -1}, "num_steps (-1) must be an integer from 0 on"),
+        ({"weights": {"web": "x"}}, "weights (['x']) must be at least 0, and one of them above"),
         ({"packing": "bestfit"}, "packing ('bestfit') must be concat or best_fit"),
         ({"split": "training"}, "split ('training') must be train, validation or test"),
         ({"weights": {"web": 0.0}}, "weights ([0.0]) must be at least 0, and one of them above"),
