@@ -26,8 +26,8 @@ def read_withdrawn(path: str | Path) -> tuple[str, frozenset[str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigError(
-            f"data.withdrawn ({path}) cannot be read: {reason}; give a file of document ids (a run keeps a copy of it in"
-            " its folder, under withdrawn)"
+            f"data.withdrawn ({path}) cannot be read: {reason}; give a file of document ids (a run keeps a copy in its"
+            " folder, under withdrawn)"
         ) from error
     for line in lines:
         if not _ID.fullmatch(line):
