@@ -1,6 +1,5 @@
 """Reading shards: a tarball is mmapped, and any stretch of its token stream is a slice."""
 
-import io
 import json
 import tarfile
 from bisect import bisect_right
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, npy_array, token_hash
 from pipeline.corpus.index import DamagedShardError, build_index, read_index
+from pipeline.corpus.members import ends_fit, members
 from pipeline.corpus.stretches import distinct, split_at
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -37,33 +37,6 @@ class DamagedChunkError(DamagedShardError):
         """Name the shard and the chunk."""
         super().__init__(f"shard {shard}: chunk {chunk} is damaged; run `tarmac verify --repair` on the corpus")
         self.shard, self.chunk = shard, chunk
-
-
-class _MappedFile(io.RawIOBase):
-    """A mapped file, read from its first byte. Its name may be gone by now: a cache lets shards go that are mapped."""
-
-    def __init__(self, content: NDArray[np.uint8]) -> None:
-        self._content, self._place = content, 0
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io passes a memoryview
-        part = self._content[self._place : self._place + len(buffer)]
-        buffer[: len(part)] = part.data
-        self._place += len(part)
-        return len(part)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: len(self._content)}[whence]
-        self._place = base + offset
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
 
 
 class ShardReader:
@@ -243,32 +216,25 @@ class ShardReader:
 
     def raw_metadata(self) -> Iterator[bytes]:
         """The metadata of each chunk as they were written. Raises DamagedShardError."""
-        return (content for _, content in self._members(".meta.json"))
+        with self._damage_named():
+            for _, content in members(self._bytes, ".meta.json"):
+                yield content
 
     def _metadata(self) -> Iterator[tuple[int, dict[str, Any], list[int]]]:
         """Per chunk: stream position of its first token, parsed meta.json, document ends."""
         chunk, ends = 0, np.empty(0, np.dtype("<u4"))
         with self._damage_named():
-            for name, content in self._members(".docends.npy", ".meta.json"):
+            for name, content in members(self._bytes, ".docends.npy", ".meta.json"):
                 if name.endswith(".docends.npy"):
                     ends = npy_array(content, np.dtype("<u4"))
                 else:
                     meta = json.loads(content)
-                    if not _fit(ends, meta, self._starts[chunk + 1] - self._starts[chunk]):
+                    if not ends_fit(ends, meta, self._starts[chunk + 1] - self._starts[chunk]):
                         raise ValueError(f"the document ends of chunk {chunk} do not fit it")
                     yield self._starts[chunk], meta, ends.tolist()
                     chunk += 1
             if chunk != self.num_chunks:  # a tarball with a damaged header ends there without an error
                 raise ValueError(f"there are those of {chunk} chunks, should be {self.num_chunks}")
-
-    def _members(self, *endings: str) -> Iterator[tuple[str, bytes]]:
-        """Name and content of the tarball's files with some endings."""
-        with self._damage_named(), tarfile.open(fileobj=_MappedFile(self._bytes), mode="r:") as tar:
-            for member in tar:
-                if member.name.endswith(endings):
-                    stream = tar.extractfile(member)
-                    assert stream is not None
-                    yield member.name, stream.read()
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -279,11 +245,3 @@ class ShardReader:
             raise DamagedShardError(
                 f"shard {self.path}: its metadata are damaged ({error}); run `tarmac verify --repair` on the corpus"
             ) from error
-
-
-def _fit(ends: NDArray[Any], meta: dict[str, Any], num_tokens: int) -> bool:
-    """Whether document ends can be those of a chunk. They have no checksum: most of what is wrong with them shows."""
-    goes_on = bool(meta["continues"])
-    last = int(ends[-1]) if len(ends) else 0
-    is_whole = last <= num_tokens if goes_on else last == num_tokens
-    return is_whole and len(ends) + goes_on == len(meta["ids"]) and bool((ends[1:] >= ends[:-1]).all())
