@@ -163,9 +163,19 @@ class Order:
             return {order.name: order.cursor(count) for order, count in self._used(step)}
 
     def epochs(self, step: int) -> dict[str, float]:
-        """How many epochs of each source of a step's phase are used up before it."""
+        """How many epochs of each source are used up before a step, also of those that have left by then."""
         with self._lock:
-            return {order.name: order.epochs(count) for order, count in self._used(step)}
+            table = self.phases(step)
+            ends = [*(phase.first_sample for phase in table[1:]), self.first_sample(step)]
+            used = [self._counted(phase, end - phase.first_sample) for phase, end in zip(table, ends, strict=True)]
+            return {order.name: order.epochs(count) for orders in used for order, count in orders}
+
+    def in_windows(self) -> "Order":
+        """The order if nothing were packed: no shard is opened to tell where it stands, about where this one does."""
+        first, *later = self._known
+        changes = [*(Change(one.first_step, one.setting, one.skipped_steps) for one in later), *self._changes]
+        cut = [replace(one, setting=one.setting and one.setting.in_windows()) for one in changes]
+        return Order(self.cuts, self._seed, [replace(first, setting=first.setting.in_windows())], cut)
 
     def repeated(self, step: int) -> list[str]:
         """The sources of which something has come a second time before a step."""

@@ -105,6 +105,10 @@ class Setting:
         quarantined = tuple(sorted({*self.holes.quarantined, *lost}))
         return replace(self, holes=self.holes._replace(quarantined=quarantined))
 
+    def in_windows(self) -> "Setting":
+        """The same without packing."""
+        return replace(self, packing="concat") if self.packing == "best_fit" else self
+
     @property
     def cut(self) -> Cut:
         """How shards are cut into sequences."""

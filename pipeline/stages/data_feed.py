@@ -3,18 +3,19 @@
 from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from pipeline.config.data import CorpusData
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch
-from pipeline.data.corpora import LostTokensError
 from pipeline.data.loader import Loader, Sequences, Share
 from pipeline.data.order import Order
 from pipeline.data.phases import DamagedChunk
 from pipeline.engine.process_group import ProcessGroup
+from pipeline.errors import TarmacError
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
+from pipeline.stages.data_agreement import DataAgreement
 from pipeline.stages.data_history import changes_between
 
 _log = get_logger("data")
@@ -31,7 +32,8 @@ class DataFeed:
         self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
         self._share = Share(group.ranks.rank, group.ranks.world_size, config.batch.micro_size)
         self._ahead = config.data.cache.ahead if isinstance(config.data, CorpusData) else 0
-        self._leaves_out = isinstance(config.data, CorpusData) and config.data.on_damage == "skip"
+        leaves_out = isinstance(config.data, CorpusData) and config.data.on_damage == "skip"
+        self._agreement = DataAgreement(source, group, leaves_out)
 
     def batches(self, first_step: int, num_steps: int) -> Iterator[Batch]:
         """Batches of steps [first_step, num_steps)."""
@@ -44,41 +46,29 @@ class DataFeed:
         loader = Loader(self._source, self.order, self._share, self._pad_id, self._ahead)
         with closing(loader.batches(first_step, num_steps)) as batches:
             for step in range(first_step, num_steps):
-                batch, lost = self._next(batches)
-                found = self._agreed(lost)
-                if found:
-                    self._leave_out(found, step)
+                batch, error = self._next(batches)
+                if lost := self._agreement.lost(error):
+                    self._leave_out(lost, step)
                     return step
                 self._tell_phases(step)
                 assert batch is not None
                 yield batch
         return num_steps
 
-    def _next(self, batches: Iterator[Batch]) -> tuple[Batch | None, DamagedChunk | None]:
-        """The next batch, or what is lost of it."""
+    def _next(self, batches: Iterator[Batch]) -> tuple[Batch | None, TarmacError | None]:
+        """The next batch, or what is wrong with it."""
         try:
             return next(batches), None
-        except LostTokensError as error:
-            if not self._leaves_out:
-                raise
-            return None, error.lost
-
-    def _agreed(self, lost: DamagedChunk | None) -> list[DamagedChunk]:
-        """What any rank lost of this step. Each rank reads other chunks, and all must go on by the same order.
-
-        They ask in the main thread between two steps, where collectives come in the same order on all ranks; the
-        loader, which is some steps ahead, keeps what it found until its step comes.
-        """
-        if not self._leaves_out or not self._group.max(lost is not None):
-            return []
-        return sorted({one for one in self._group.gather(lost) if one is not None})
+        except TarmacError as error:
+            return None, error
 
     def _leave_out(self, lost: list[DamagedChunk], step: int) -> None:
         self.order = self.order.without(lost, step)
         if self._group.ranks.is_main:
-            for source, shard, chunk in lost:
-                _log.warning("source %s, shard %d: chunk %d is damaged and left out from step %d on",
-                             source, shard, chunk, step)  # fmt: skip
+            for (source, shard), chunks in groupby(lost, key=lambda one: (one.source, one.shard)):
+                named = ", ".join(str(one.chunk) for one in chunks)
+                _log.warning("source %s, shard %d: chunk %s is damaged and left out from step %d on",
+                             source, shard, named, step)  # fmt: skip
 
     def _tell_phases(self, step: int) -> None:
         if not self._group.ranks.is_main:
@@ -115,12 +105,13 @@ class End:
         return f"end of data: the next step would repeat {', '.join(ended)}" if ended else "complete"
 
     def warn_of_epochs(self) -> None:
-        """Say how often sources come, if some come again. What packing decides is not worked out beforehand."""
-        if not self._is_known or self._stops:
+        """Say how often sources come, if some come again; about how often, where only packing would tell."""
+        if self._stops:
             return
-        epochs = self._order.epochs(self.num_steps)
+        order, about = (self._order, "") if self._is_known else (self._order.in_windows(), "about ")
+        epochs = order.epochs(self.num_steps)
         if any(number > 1 for number in epochs.values()):
-            told = ", ".join(f"{name} {number:.1f} times" for name, number in epochs.items())
+            told = ", ".join(f"{name} {about}{number:.1f} times" for name, number in epochs.items())
             _log.warning("sources are seen again: by step %d %s", self.num_steps, told)
 
 

@@ -282,12 +282,23 @@ def test_a_run_stops_before_the_first_step_that_repeats(corpus: Corpus, packing:
     assert list(ends(corpus, packing=packing, at_end="stop", steps=3)) == [3, 3, "complete"]
 
 
-def test_a_warning_says_how_often_each_source_comes(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
-    config = config_of(corpus)
-    with caplog.at_level("WARNING"):
-        End(config, order_after(config, source_of(corpus), NOTHING)).warn_of_epochs()
-    assert "sources are seen again: by step 40 web 1.8 times, code 8.7 times" in caplog.text
+def warning(corpus: Corpus, caplog: pytest.LogCaptureFixture, **data: Any) -> str:
+    """What is said of epochs when a run starts."""
+    config, source = config_of(corpus, **data), source_of(corpus)
     caplog.clear()
-    small = config_of(corpus, steps=2)
-    End(small, order_after(small, source_of(corpus), NOTHING)).warn_of_epochs()
-    assert not caplog.text
+    with caplog.at_level("WARNING"):
+        End(config, order_after(config, source, NOTHING)).warn_of_epochs()
+    return caplog.text
+
+
+def test_a_warning_says_how_often_each_source_comes(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
+    """Also a source that has left, and about, without opening a shard, where packing would have to be done to know."""
+    assert "sources are seen again: by step 40 web 1.8 times, code 8.7 times" in warning(corpus, caplog)
+    assert not warning(corpus, caplog, steps=2)
+    left = [{"at_step": 15, "sources": {"web": {}}}]
+    assert "sources are seen again: by step 40 web 3.2 times, code 3.1 times" in warning(corpus, caplog, phases=left)
+    for shard in corpus.folder.rglob("*.tar"):
+        shard.unlink()
+    packed = warning(corpus, caplog, packing="best_fit")
+    assert "sources are seen again: by step 40 web about 1.8 times, code about 8.7 times" in packed
+    assert not warning(corpus, caplog, packing="best_fit", at_end="stop")
