@@ -82,8 +82,7 @@ def explain_document(
         raise RunError(f"run {run.folder} reads conversations, which have no ids; --document needs a run on a corpus")
     found = find_document(source, name)
     reads = [
-        occurrences(run.order, one.source, one.shard, one.span.start, one.span.stop, run.config.num_steps)
-        for one in found
+        occurrences(run.order, one.source, one.shard, one.span.start, one.span.stop, run.num_steps) for one in found
     ]
     past, coming, is_complete = _parted(merge(*reads, key=lambda one: one[:2]), run.num_trained, times)
     seen = tuple(
@@ -94,7 +93,7 @@ def explain_document(
     record = found[0].span.record
     return DocumentTimes(
         str(run.folder), record.id, record.origin, record.position, dict(record.metadata), places, run.num_trained,
-        run.config.num_steps, seen, is_complete,
+        run.num_steps, seen, is_complete,
     )  # fmt: skip
 
 

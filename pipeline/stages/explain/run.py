@@ -1,6 +1,8 @@
 """A run that is to be explained: its data, its order, and how many ranks it had."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from pipeline.data.order import Order
 from pipeline.engine.checkpoint.commit import newest_commit
 from pipeline.errors import RunError
 from pipeline.runtime.journal import Journal
+from pipeline.stages.data_feed import End
 from pipeline.stages.data_plan import order_of
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
@@ -33,10 +36,21 @@ class Explained:
     config: RunConfig
     data: TrainingData
     order: Order
+    end: End
     num_trained: int
     """Steps up to its newest good checkpoint."""
     sessions: tuple[Session, ...]
     """As the journal tells them."""
+
+    def makes(self, step: int) -> bool:
+        """Whether the run has made a step, from 1, or will make it."""
+        return step >= 1 and (step <= self.num_trained or not self.end.is_last(step - 1))
+
+    @cached_property
+    def num_steps(self) -> int:
+        """Steps of the whole run. If packing decides when the data end, shards are packed to tell."""
+        made = bisect_left(range(1, self.end.num_steps + 1), True, key=lambda step: not self.makes(step))
+        return max(self.num_trained, made)
 
     def share(self, step: int, world_size: int | None, micro_size: int | None) -> Share:
         """Which part rank 0 had of a step, from 1: as the journal says, but for what is given."""
@@ -65,4 +79,4 @@ def open_explained(folder: Path) -> Explained:
     sessions = tuple(Session(event["step"], event["world_size"], event["micro_size"]) for event in events)
     num_trained = commit.step if commit else 0
     order = order_of(config, data.source, commit)
-    return Explained(folder, config, data, order, num_trained, sessions)
+    return Explained(folder, config, data, order, End(config, order), num_trained, sessions)

@@ -1,6 +1,8 @@
 """The documents of a step, and the text that the model reads of them."""
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from pipeline.data.loader import Loader, Share
 from pipeline.data.order import Sample
 from pipeline.errors import RunError
 from pipeline.stages.explain.run import Explained
+
+_START, _STOP = attrgetter("start"), attrgetter("stop")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ def explain_step(
     Raises:
         RunError: The run has no such step or rank.
     """
-    if not 1 <= step <= run.config.num_steps:
-        raise RunError(f"--step ({step}) must be in [1, {run.config.num_steps}], the steps of run {run.folder}")
+    if not run.makes(step):
+        raise RunError(f"--step ({step}) must be in [1, {run.num_steps}], the steps of run {run.folder}")
     share = run.share(step, world_size, micro_size)
     if rank is not None and not 0 <= rank < share.world_size:
         raise RunError(f"--rank ({rank}) must be in [0, {share.world_size}), the ranks of step {step}")
@@ -129,7 +133,8 @@ def _documents(run: Explained, step: int, sample: Sample, tokens: list[int]) -> 
     spans = source.shards[sample.at.source].spans(sample.at.shard)
     found, column = [], 0
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-        for span in (span for span in spans if span.start < stop and span.stop > start):
+        inside = slice(bisect_right(spans, start, key=_STOP), bisect_left(spans, stop, key=_START))
+        for span in spans[inside]:
             first, last = max(start, span.start), min(stop, span.stop)
             text = run.data.tokenizer.decode(tokens[column + first - start : column + last - start])
             found.append(_reading(span, first, last, text, run.withdraws(span.record.id, step)))

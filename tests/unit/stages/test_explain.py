@@ -9,9 +9,12 @@ from pipeline.cli import main
 from pipeline.config.load import dump, validate
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Loader, Share
+from pipeline.errors import RunError
 from pipeline.runtime.files import append_json_line, write_text
+from pipeline.stages.explain.document import explain_document
 from pipeline.stages.explain.run import Explained, open_explained
 from pipeline.stages.explain.step import explain_step
+from pipeline.stages.run_folder import read_run
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 
 LENGTH, STEPS = 48, 24
@@ -101,6 +104,25 @@ def test_one_rank_of_any_world(opened: Explained) -> None:
     parts = [explain_step(opened, 3, rank, world_size=4, micro_size=1).rows for rank in range(4)]
     assert [row.rank for row in whole] == [place % 4 for place in range(10)]
     assert sorted((row for part in parts for row in part), key=lambda row: row.sample) == list(whole)
+
+
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+def test_there_are_no_steps_behind_the_end_of_data(run: Path, tmp_path: Path, packing: str) -> None:
+    values = read_run(run).model_dump(mode="json")
+    values["data"] |= {"at_end": "stop", "packing": packing, "phases": [], "skip": []}
+    write_text(tmp_path / "config.yaml", dump(validate(RunConfig, values, "test")))
+    opened = open_explained(tmp_path)
+    last = next(step for step in range(STEPS) if opened.order.repeated(step + 1))
+    assert last > 0
+    rows = [(step, row) for step in range(1, last + 1) for row in explain_step(opened, step).rows]
+    with pytest.raises(RunError, match=rf"--step \({last + 1}\) must be in \[1, {last}\], the steps of run"):
+        explain_step(opened, last + 1)
+    times = explain_document(opened, "small.txt#17", 99)
+    assert (times.num_steps, times.is_complete) == (last, True)
+    expected = [
+        (step, row.source, row.sequence) for step, row in rows if any(one.position == 17 for one in row.documents)
+    ]
+    assert [(one.step, one.source, one.sequence) for one in times.seen] == expected
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
