@@ -1,5 +1,6 @@
 """The sequences of tokenized corpora: pieces of shards' streams, each position with the token that follows it."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import xxhash
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.index import DamagedShardError
@@ -20,18 +22,18 @@ from pipeline.data.open_shards import OpenShards
 from pipeline.data.phases import NO_HOLES, DamagedChunk, Holes
 from pipeline.errors import CorpusError
 
-_KEPT = 64
-"""Shards of which is kept what was worked out."""
+_KEPT = 4
+"""Shards of each source of which is kept what was worked out: an order has one open, and at its end the next one."""
 
 Result = TypeVar("Result")
 
 
 class LostTokensError(DamagedChunkError):
-    """A chunk of a source is damaged; its tokens can be left out."""
+    """Chunks of a source are damaged; their tokens can be left out."""
 
-    def __init__(self, shard: Path, lost: DamagedChunk) -> None:
-        """Name the file and the chunk."""
-        super().__init__(shard, lost.chunk)
+    def __init__(self, shard: Path, lost: tuple[DamagedChunk, ...]) -> None:
+        """Name the file and the first of the chunks."""
+        super().__init__(shard, lost[0].chunk)
         self.lost = lost
 
 
@@ -44,7 +46,9 @@ class CorpusSource:
         self.entries = corpus.manifest.shards(split, source)
         self.reader = OpenShards(self._open, are_copies=corpus.copy is not None)
         self.document_ends = lru_cache(maxsize=_KEPT)(self._document_ends)
-        self.spans = lru_cache(maxsize=8)(self._spans)
+        self.spans = lru_cache(maxsize=2)(self._spans)
+        self.ends_read = deque[tuple[int, str]]()
+        """Shards whose documents' ends were read, and checksums of these: ranks compare them, and take them out."""
 
     @cached_property
     def num_positions(self) -> Positions:
@@ -73,7 +77,9 @@ class CorpusSource:
         return self.read(shard, lambda reader: list(reader.documents()))
 
     def _document_ends(self, shard: int) -> Positions:
-        return self.read(shard, lambda reader: reader.document_ends())
+        ends = self.read(shard, lambda reader: reader.document_ends())
+        self.ends_read.append((shard, xxhash.xxh3_128_hexdigest(ends)))
+        return ends
 
 
 class Corpora:
@@ -91,7 +97,7 @@ class Corpora:
             CorpusError: A corpus or source is missing, a source is empty, or corpora differ in their tokenizer.
         """
         self.withdrawn = dict(withdrawn or {})
-        self._holes = lru_cache(maxsize=_KEPT)(self._find_holes)
+        self._holes = lru_cache(maxsize=_KEPT * len(sources))(self._find_holes)
         self._shards = {name: CorpusSource(corpus, source, split) for name, (corpus, source) in sources.items()}
         tokenizers = {}
         for one in self._shards.values():
@@ -123,7 +129,7 @@ class Corpora:
         source = self._shards[at.source]
         starts, stops, counts = pieces.of(sequences)
         targets = np.repeat(which, counts) * rows.inputs.shape[1] + _columns(starts, stops, counts)
-        with _loss_named(at):
+        with _loss_named(source, at):
             source.read(at.shard, lambda reader: self._read_in(reader, rows, which, at, targets, starts, stops))
         if rows.holes != NO_HOLES:
             holes = self._holes(at.source, at.shard, rows.holes)
@@ -147,17 +153,23 @@ class Corpora:
         source = self._shards[name]
         spans = [source.reader(shard).chunk_span(chunk) for chunk in _lost(holes, name, shard)]
         if holes.withdrawn:
-            spans += withdrawn_spans(source.spans(shard), self.withdrawn[holes.withdrawn])
+            ids = self.withdrawn[holes.withdrawn]
+            spans += source.read(shard, lambda reader: withdrawn_spans(reader.documents(), ids))
         return merged(spans)
 
 
 @contextmanager
-def _loss_named(at: ShardCut) -> Iterator[None]:
-    """A damaged chunk as an error that says which of the run's sources lost it."""
+def _loss_named(source: CorpusSource, at: ShardCut) -> Iterator[None]:
+    """A damaged chunk as an error that says which of the run's sources lost it, and what else is lost of its shard.
+
+    Where one is damaged there are often more; found one by one, each would begin a phase of its own.
+    """
     try:
         yield
     except DamagedChunkError as error:
-        raise LostTokensError(error.shard, DamagedChunk(at.source, at.shard, error.chunk)) from error
+        reader = source.reader(at.shard)
+        chunks = sorted({error.chunk, *reader.damaged_chunks()} - reader.excused)
+        raise LostTokensError(error.shard, tuple(DamagedChunk(at.source, at.shard, one) for one in chunks)) from error
 
 
 def _lost(holes: Holes, name: str, shard: int) -> list[int]:
@@ -174,14 +186,15 @@ def _columns(starts: Positions, stops: Positions, counts: Positions) -> Position
 def _fill_windows(rows: Rows, which: Positions, reader: ShardReader, starts: Positions, stops: Positions) -> None:
     """Sequences of one piece each, all at once; only a shard's last is short."""
     length = rows.inputs.shape[1]
-    is_full = stops - starts == length
-    tokens = reader.rows(starts[is_full], length + 1)
-    rows.inputs[which[is_full]], rows.labels[which[is_full]] = tokens[:, :-1], tokens[:, 1:]
-    rows.clear(which[~is_full])
-    for place in np.flatnonzero(~is_full).tolist():
-        [tokens] = reader.rows(starts[place : place + 1], int(stops[place] - starts[place]) + 1)
-        rows.inputs[which[place], : len(tokens) - 1] = tokens[:-1]
-        rows.labels[which[place], : len(tokens) - 1] = tokens[1:]
+    is_short = stops - starts < length
+    if is_short.any():
+        rows.clear(which[is_short])
+        for row, start, stop in zip(*(column[is_short].tolist() for column in (which, starts, stops)), strict=True):
+            [tokens] = reader.rows(np.array([start]), stop + 1 - start)
+            rows.inputs[row, : stop - start], rows.labels[row, : stop - start] = tokens[:-1], tokens[1:]
+        which, starts = which[~is_short], starts[~is_short]
+    tokens = reader.rows(starts, length + 1)
+    rows.inputs[which], rows.labels[which] = tokens[:, :-1], tokens[:, 1:]
 
 
 def _fill_pieces(

@@ -5,6 +5,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,11 +122,11 @@ def test_what_is_damaged_where_it_comes_from_is_named(tmp_path: Path, caplog: py
     path, entries = tmp_path / "origin/shards/web/web-000001.tar", origin.manifest.train["web"]
     flip(path, place_of(origin, 1, 2001))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    damaged = entries[1].model_copy(update={"sha256": digest})
+    damaged = replace(entries[1], sha256=digest)
     write_manifest(origin.folder, origin.manifest.model_copy(update={"train": {"web": [entries[0], damaged]}}))
     with caplog.at_level(logging.WARNING, "tarmac"), pytest.raises(LostTokensError) as error:
         Reading(copied(origin.folder, tmp_path / "cache")).rows()
-    assert error.value.lost == DamagedChunk("web", 1, 0)
+    assert error.value.lost == (DamagedChunk("web", 1, 0),)
     assert not caplog.records
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_chunk_that_nobody_excuses_is_named_with_its_place(tmp_path: P
     flip_chunk(corpus, 1)
     with pytest.raises(LostTokensError, match="chunk 1 is damaged; run `tarmac verify --repair`") as error:
         rows_of(corpus, setting_of("concat", False, 8), [])
-    assert error.value.lost == DamagedChunk("web", 0, 1)
+    assert error.value.lost == (DamagedChunk("web", 0, 1),)
 
 
 @given(SPANS, st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6))
