@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from pipeline.config.load import load
 from pipeline.config.run import RunConfig
 from pipeline.data.cuts import Cuts
 from pipeline.data.order import Order
+from pipeline.data.stateful import Source, StatefulLoader
 from pipeline.stages.data_plan import planned
 from pipeline.stages.explain.document import DocumentTimes, explain_document
 from pipeline.stages.explain.run import open_explained
@@ -241,3 +243,39 @@ def test_data_counts_what_the_order_gives(story: Story, plan: str, capsys: pytes
             assert one["last_epoch"] > after[name] * 0.9
     assert table["tokens"] == pytest.approx(totals, rel=0.08 if plan == "packed" else 0.02)
     assert any("source web would be gone through" in warning for warning in table["warnings"])
+
+
+def loaders_of(corpus: Path, world_size: int, state: dict[str, Any] | None = None) -> list[StatefulLoader]:
+    """One for each rank."""
+    sources = [Source(corpus, name, weight) for name, weight in (("novels", 2), ("wiki", 1), ("web", 1))]
+    loaders = [
+        StatefulLoader(sources, sequence_length=64, global_size=8, micro_size=2, seed=1, rank=rank,
+                       world_size=world_size, num_steps=20)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    for loader in loaders if state else ():
+        loader.load_state_dict(state)
+    return loaders
+
+
+def read_on(loaders: list[StatefulLoader], number: int) -> list[list[list[int]]]:
+    """The global batches of the next steps."""
+    steps = zip(*(islice(loader, number) for loader in loaders), strict=True)
+    return [
+        [row for micro in zip(*(batch.micro_batches for batch in batches), strict=True) for one in micro
+         for row in one.input_ids.tolist()]
+        for batches in steps
+    ]  # fmt: skip
+
+
+def test_the_loader_alone_goes_on_with_other_ranks(story: Story) -> None:
+    loaders = loaders_of(story.corpus, 2)
+    read_on(loaders, 10)
+    state = json.loads(json.dumps(loaders[0].state_dict()))
+    assert state == json.loads(json.dumps(loaders[1].state_dict()))
+    assert state["step"] == 10
+    assert len(json.dumps(state)) < 4096
+    expected = read_on(loaders, 10)
+    assert [len(batch) for batch in expected] == [8] * 10
+    for world_size in (1, 4):
+        assert read_on(loaders_of(story.corpus, world_size, state), 10) == expected
