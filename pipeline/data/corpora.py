@@ -78,7 +78,7 @@ class CorpusSource:
 
     def _document_ends(self, shard: int) -> Positions:
         ends = self.read(shard, lambda reader: reader.document_ends())
-        self.ends_read.append((shard, xxhash.xxh3_128_hexdigest(ends)))
+        self.ends_read.append((shard, xxhash.xxh3_128_hexdigest(ends.data)))
         return ends
 
 
