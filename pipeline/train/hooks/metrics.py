@@ -28,6 +28,8 @@ class Totals:
     """Losses in nats since then."""
     num_tokens: int = 0
     """Valid tokens since then."""
+    room: int = 0
+    """Positions that sequences had since then, those of padding included."""
 
 
 class MetricsHook:
@@ -51,7 +53,7 @@ class MetricsHook:
             every: Steps between rows.
             totals: What was gathered before the first step of this session.
             tokens_by_length: Of a step, the tokens that sequences of each length before it have room for; throughput
-                counts padding, too.
+                counts padding, too, and utilisation is the share that is none of it: positions that predict something.
             flops: Floating-point operations of a token of a sequence of some length.
             peak: Such operations that all devices could make in a second.
         """
@@ -92,7 +94,14 @@ class MetricsHook:
                 f"the loss is not finite at step {self._last.step}; lower optimizer.lr and give the same command to go"
                 " on from the last checkpoint, or look at the data with `tarmac explain`"
             )
-        return replace(self._totals, loss_sum=loss_sum, num_tokens=self._totals.num_tokens + int(self._tokens))
+        num_tokens, room = self._totals.num_tokens + int(self._tokens), self._totals.room + self._room().total()
+        return replace(self._totals, loss_sum=loss_sum, num_tokens=num_tokens, room=room)
+
+    def _room(self) -> Counter[int]:
+        """Positions of this session's steps since the last row, by the length of their sequences."""
+        assert self._last is not None
+        step = self._last.step
+        return self._tokens_by_length(step) - self._tokens_by_length(step - self._steps)
 
     def flush(self) -> None:
         """Write the row of the steps since the last one."""
@@ -102,16 +111,16 @@ class MetricsHook:
         waited = time.perf_counter()
         totals = self.totals()
         self._seconds += time.perf_counter() - waited  # what the device still had to do
-        tokens_seen = totals.tokens_seen + totals.num_tokens
-        tokens = self._tokens_by_length(info.step) - self._tokens_by_length(info.step - self._steps)
-        rate = tokens.total() / self._seconds
-        flops = sum(number * self._flops(length) for length, number in tokens.items())
+        tokens_seen, room = totals.tokens_seen + totals.num_tokens, self._room()
+        rate = room.total() / self._seconds
+        flops = sum(number * self._flops(length) for length, number in room.items())
         norm = f"{self._engine.norm_name}_norm"
         row = {
             "train/loss": totals.loss_sum / max(1, totals.num_tokens),
             "train/learning_rate": self._engine.learning_rate(),
             f"train/{norm}": self._engine.norm(),
             "train/tokens": float(tokens_seen),
+            "train/utilisation": totals.num_tokens / totals.room,
             "perf/tokens_per_second": rate,
             "perf/mfu": flops / self._seconds / self._peak,
             "perf/step_seconds": self._seconds / self._steps,

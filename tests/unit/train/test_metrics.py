@@ -1,0 +1,79 @@
+"""Rows of metrics: what they are made of, and that a resumed run writes the same."""
+
+from collections import Counter
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from pipeline.data.batch import Batch
+from pipeline.engine.engine import Engine
+from pipeline.train.hooks.metrics import MetricsHook, Totals
+from pipeline.train.loop import StepInfo
+from pipeline.train.tracking.tracker import Composite, Metrics
+
+TOKENS = [60, 64, 70, 96, 90, 10]
+"""Of each step, those that predict something; 64 positions in the first two steps, then 96."""
+
+
+class Rows(Composite):
+    """Keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.rows: list[tuple[int, Metrics]] = []
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        self.rows.append((step, metrics))
+
+
+def room(step: int) -> Counter[int]:
+    return Counter({32: 64 * min(step, 2), 48: 96 * max(0, step - 2)})
+
+
+def hook_of(tracker: Rows, totals: Totals) -> MetricsHook:
+    ranks = SimpleNamespace(is_main=True)
+    group = SimpleNamespace(ranks=ranks, sum=lambda tensor: tensor)
+    engine: Any = SimpleNamespace(group=group, norm_name="gradient", norm=lambda: 1.0, learning_rate=lambda: 1e-3)
+    return MetricsHook(cast(Engine, engine), tracker, 4, totals, room, flops=lambda length: float(length), peak=1e6)
+
+
+def info(step: int) -> StepInfo:
+    tokens = TOKENS[step - 1]
+    return StepInfo(step, Batch(step - 1, ()), torch.tensor(2.0 * tokens), torch.tensor(tokens), "", 1.0, 0.5,
+                    step == len(TOKENS))  # fmt: skip
+
+
+def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
+    tracker = Rows()
+    hook = hook_of(tracker, Totals())
+    for step in range(1, 7):
+        hook(info(step))
+    assert [step for step, _ in tracker.rows] == [4, 6]
+    assert [row["train/loss"] for _, row in tracker.rows] == [2.0, 2.0]
+    assert [row["train/tokens"] for _, row in tracker.rows] == [290.0, 390.0]
+    assert [row["train/utilisation"] for _, row in tracker.rows] == [290 / 320, 100 / 192]
+    first = tracker.rows[0][1]
+    assert first["perf/tokens_per_second"] == pytest.approx(320 / 2, rel=0.05)
+    assert first["perf/mfu"] == pytest.approx((128 * 32 + 192 * 48) / 2 / 1e6, rel=0.05)
+
+
+@pytest.mark.parametrize("stop", range(1, 6))
+def test_a_resumed_run_writes_the_same_rows(stop: int) -> None:
+    whole, parts = Rows(), Rows()
+    one = hook_of(whole, Totals())
+    for step in range(1, 7):
+        one(info(step))
+    before = hook_of(parts, Totals())
+    for step in range(1, stop + 1):
+        before(info(step))
+    after = hook_of(parts, Totals(**asdict(before.totals())))
+    for step in range(stop + 1, 7):
+        after(info(step))
+
+    def seen(tracker: Rows) -> list[tuple[int, dict[str, float | None]]]:
+        return [(step, {key: row[key] for key in row if key.startswith("train/")}) for step, row in tracker.rows]
+
+    assert seen(parts) == seen(whole)
