@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,8 @@ def test_a_name_that_leads_out_of_the_corpus_is_refused(tmp_path: Path, name: st
     changes: dict[str, dict[str, object]] = {
         "source": {"train": {name: [entry]}},
         "held out": {"validation": {"web": [], name: [entry]}},
-        "shard": {"test": {"web": [entry.model_copy(update={"name": name})]}},
-        "checksum": {"train": {"web": [entry.model_copy(update={"sha256": name})]}},
+        "shard": {"test": {"web": [replace(entry, name=name)]}},
+        "checksum": {"train": {"web": [replace(entry, sha256=name)]}},
         "file": {"files": {f"pairs/{name}/train.jsonl": FileEntry(bytes=1, xxh3="0")}},
     }
     write_manifest(tmp_path, written.model_copy(update=changes[place]))
