@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.corpus.chunk import NPY_HEADER_BYTES, DocumentRecord, decode_documents, npy_array, token_hash
 from pipeline.corpus.index import DamagedShardError, build_index, read_index
 from pipeline.corpus.members import ends_fit, members
-from pipeline.corpus.stretches import distinct, split_at
+from pipeline.corpus.stretches import split_at
 
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -115,16 +115,11 @@ class ShardReader:
         Raises:
             DamagedChunkError: A chunk that they touch is damaged; each is verified when it is first touched.
         """
-        bounds = self._bounds
-        first = np.searchsorted(bounds, starts, side="right") - 1
-        last = np.searchsorted(bounds, starts + (length - 1), side="right") - 1
-        self.verify(distinct(first))
-        rows = np.empty((len(starts), length), self.dtype)
-        inside = first == last
-        if inside.any() and length:
-            place = self._offsets_in_tokens[first[inside]] + (starts[inside] - bounds[first[inside]])
-            rows[inside] = self._windows(length)[place]
-        for row in np.flatnonzero(~inside).tolist():
+        first, last = self._chunks(starts), self._chunks(starts + (length - 1))
+        self.verify(first)
+        # Where a row crosses chunks, so many elements follow in the file, but not all of them are tokens.
+        rows: NDArray[Any] = self._windows(length)[self._shifts[first] + starts]
+        for row in np.flatnonzero(first != last).tolist():
             self.verify(np.arange(first[row] + 1, last[row] + 1))
             rows[row] = self.tokens(int(starts[row]), int(starts[row]) + length)
         return rows
@@ -137,9 +132,9 @@ class ShardReader:
         Returns starts, stops, which stretch each is part of, and where it begins in `elements`. Raises as `rows` does.
         """
         starts, stops, which = split_at(starts, stops, self._bounds)
-        chunks = np.searchsorted(self._bounds, starts, side="right") - 1
-        self.verify(distinct(chunks))
-        return starts, stops, which, self._offsets_in_tokens[chunks] + (starts - self._bounds[chunks])
+        chunks = self._chunks(starts)
+        self.verify(chunks)
+        return starts, stops, which, self._shifts[chunks] + starts
 
     @cached_property
     def elements(self) -> NDArray[Any]:
@@ -152,17 +147,22 @@ class ShardReader:
         return np.array(self._starts, dtype=np.int64)
 
     @cached_property
-    def _offsets_in_tokens(self) -> NDArray[np.int64]:
-        """Where each chunk's tokens begin, in tokens from the beginning of the file: they are aligned to 64 bytes."""
-        return np.array(self._offsets, dtype=np.int64) // self.dtype.itemsize
+    def _shifts(self) -> NDArray[np.int64]:
+        """From a token's place in the stream to its place in `elements`, by chunk: tokens are aligned to 64 bytes."""
+        return np.array(self._offsets, dtype=np.int64) // self.dtype.itemsize - self._bounds[:-1]
+
+    def _chunks(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The chunk that each of some tokens is in."""
+        return self._bounds.searchsorted(places, side="right") - 1
 
     def _windows(self, length: int) -> NDArray[Any]:
-        """The file as tokens, and from each one the stretch that begins there: a view."""
-        return np.lib.stride_tricks.sliding_window_view(self.elements, length)
+        """The stretch that begins at each of the file's elements: a view. NumPy's own function for it is slow."""
+        shape, step = (max(0, len(self.elements) - length + 1), length), self.dtype.itemsize
+        return np.ndarray(shape, self.dtype, self.elements.data, strides=(step, step))
 
     def verify(self, chunks: NDArray[np.int64]) -> None:
         """Compare chunks' tokens with their hashes, once. Raises DamagedChunkError at one that is not excused."""
-        for chunk in chunks[~self._verified[chunks]].tolist():
+        for chunk in sorted(set(chunks[~self._verified[chunks]].tolist())):
             if chunk in self.excused:
                 continue
             if not self._is_whole(chunk):

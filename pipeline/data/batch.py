@@ -71,14 +71,12 @@ class Rows:
         self.pad_id, self.keeps_apart = pad_id, keeps_apart
         self.holes: Holes = NO_HOLES
         """What is to be left out of the text."""
-        # The tensors are kept, not made of the arrays again: torch must know whose memory a copy still reads.
-        self._tensors = [
-            torch.empty((number, length), dtype=torch.int64, pin_memory=pinned)
-            for _ in range(3 if has_pieces or keeps_apart else 2)
-        ]
-        self.inputs: NDArray[np.int64] = self._tensors[0].numpy()
-        self.labels: NDArray[np.int64] = self._tensors[1].numpy()
-        self.positions: NDArray[np.int64] | None = self._tensors[2].numpy() if len(self._tensors) > 2 else None
+        kinds = 3 if has_pieces or keeps_apart else 2
+        # The tensor is kept, not made of the arrays again: torch must know whose memory a copy still reads.
+        self._tensor = torch.empty((kinds, number, length), dtype=torch.int64, pin_memory=pinned)
+        arrays: NDArray[np.int64] = self._tensor.numpy()
+        self.inputs, self.labels = arrays[0], arrays[1]
+        self.positions = arrays[2] if kinds == 3 else None
 
     def clear(self, which: NDArray[Any]) -> None:
         """Make rows weigh nothing; `which` are their numbers, or a mask."""
@@ -93,13 +91,13 @@ class Rows:
 
     def micro_batches(self, size: int) -> tuple[MicroBatch, ...]:
         """So many rows each."""
-        return tuple(self._micro_batch(slice(first, first + size)) for first in range(0, len(self.inputs), size))
+        return tuple(_micro_batch(part) for part in torch.split(self._tensor, size, dim=1))
 
-    def _micro_batch(self, rows: slice) -> MicroBatch:
-        inputs, labels, *positions = (tensor[rows] for tensor in self._tensors)
-        if self.positions is None or (self.positions[rows] == np.arange(self.positions.shape[1])).all():
-            return MicroBatch(inputs, labels)
-        return MicroBatch(inputs, labels, *positions)
+
+def _micro_batch(rows: torch.Tensor) -> MicroBatch:
+    inputs, labels, *positions = rows.unbind()
+    ramp = np.arange(inputs.shape[1])
+    return MicroBatch(inputs, labels, *(one for one in positions if not (one.numpy() == ramp).all()))
 
 
 def stack(sequences: list[Sequence], size: int, length: int, pad_id: int) -> MicroBatch:
