@@ -8,7 +8,7 @@ whatever changes how often, each position of a shard comes exactly once in an ep
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -85,13 +85,17 @@ class SourceShards(Protocol):
 
 
 class Cuts:
-    """The sequences of all shards, computed when they are asked for; the last ones are kept."""
+    """The sequences of all shards, computed when they are asked for; those of each source's last shards are kept."""
 
-    def __init__(self, sources: Mapping[str, SourceShards], seed: int, cached: int = 64) -> None:
-        """Cut the shards of some sources; the seed is that of the order, which says what has been taken."""
+    def __init__(self, sources: Mapping[str, SourceShards], seed: int, cached: int = 4) -> None:
+        """Cut the shards of some sources; the seed is that of the order, which says what has been taken.
+
+        An order has one shard of a source open, and at its end the next one: `cached` need not be many.
+        """
         self.sources, self._seed = dict(sources), seed
-        self._pieces = lru_cache(maxsize=cached)(self._compute)
-        self.order = lru_cache(maxsize=cached)(self._permutation)
+        self._pieces = lru_cache(maxsize=cached * len(self.sources))(self._compute)
+        self._packed_size = cache(lambda at: len(self._pieces(at)))
+        self.order = lru_cache(maxsize=cached * len(self.sources))(self._permutation)
 
     def sizes(self, source: str, cut: Cut) -> Positions | None:
         """Sequences of each of a source's shards, if the numbers of positions decide them."""
@@ -100,7 +104,7 @@ class Cuts:
     def size(self, at: ShardCut) -> int:
         """Sequences of a shard."""
         known = None if at.earlier else self.sizes(at.source, at.cut)
-        return len(self.pieces(at)) if known is None else int(known[at.shard])
+        return self._packed_size(_in_any_epoch(at)) if known is None else int(known[at.shard])
 
     def _permutation(self, at: ShardCut) -> Permutation:
         """The order in which a shard's sequences come."""
@@ -109,7 +113,7 @@ class Cuts:
 
     def pieces(self, at: ShardCut) -> Pieces:
         """The sequences of a shard."""
-        return self._pieces(at if at.earlier else at._replace(epoch=0))  # else all epochs have the same
+        return self._pieces(_in_any_epoch(at))
 
     def _compute(self, at: ShardCut) -> Pieces:
         if at.earlier:
@@ -128,6 +132,11 @@ class Cuts:
         left = self.order(at)(np.arange(taken, size, dtype=np.uint64)).astype(np.int64)
         starts, stops, _ = self.pieces(at).of(left)
         return starts, stops
+
+
+def _in_any_epoch(at: ShardCut) -> ShardCut:
+    """One that stands for all whose pieces are the same: unless some were taken before, those of all epochs."""
+    return at if at.earlier else at._replace(epoch=0)
 
 
 def _step(cut: Cut) -> int:
