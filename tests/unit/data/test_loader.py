@@ -176,10 +176,14 @@ def test_batches_are_not_written_over_by_later_ones() -> None:
             assert torch.equal(micro.input_ids, other.input_ids)
 
 
-def test_rows_are_pinned_only_where_there_is_cuda() -> None:
+def test_rows_are_pinned_only_where_a_gpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where there merely is one, as in a run on the CPU of a machine that has some."""
+    is_used = torch.cuda.is_initialized()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     for batch in loader(0, 1, 2, 6).batches(0, 2):
         for micro in batch.micro_batches:
-            assert micro.input_ids.is_pinned() == micro.labels.is_pinned() == torch.cuda.is_available()
+            assert micro.input_ids.is_pinned() == micro.labels.is_pinned() == is_used
+    assert torch.cuda.is_initialized() == is_used
 
 
 def test_rows_arrive_on_the_device() -> None:
