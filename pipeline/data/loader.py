@@ -72,7 +72,7 @@ class Loader:
             self._pad_id,
             has_pieces=any(part.at.earlier for part in parts),
             keeps_apart=setting.keeps_apart,
-            pinned=torch.cuda.is_initialized(),  # a run on the CPU must not take a GPU for it
+            pinned=torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]  # a run on the CPU takes no GPU
         )
         rows.holes = setting.holes
         is_empty = np.ones(number, dtype=bool)
