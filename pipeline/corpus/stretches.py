@@ -10,6 +10,8 @@ def split_at(starts: Places, stops: Places, places: Places) -> tuple[Places, Pla
     """Stretches, none of them empty, cut at some rising places: starts and stops, and which stretch each is part of."""
     low, high = np.searchsorted(places, starts, side="right"), np.searchsorted(places, stops, side="left")
     counts = np.maximum(0, high - low)
+    if not counts.any():
+        return starts, stops, np.arange(len(starts))
     inside = places[ranges(low, counts)]
     which = np.repeat(np.arange(len(starts)), counts)
     return (
@@ -17,6 +19,15 @@ def split_at(starts: Places, stops: Places, places: Places) -> tuple[Places, Pla
         np.insert(stops, which, inside),
         np.repeat(np.arange(len(starts)), counts + 1),
     )
+
+
+def joined(starts: Places, stops: Places) -> tuple[Places, Places]:
+    """Stretches, none overlapping another, in rising order; those that touch become one, and empty ones vanish."""
+    order = np.argsort(starts, kind="stable")
+    order = order[(stops > starts)[order]]
+    starts, stops = starts[order], stops[order]
+    is_apart = starts[1:] != stops[:-1]
+    return starts[np.append(True, is_apart)[: len(starts)]], stops[np.append(is_apart, True)[: len(stops)]]
 
 
 def distinct(places: Places) -> Places:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.corpus.stretches import ranges
 from pipeline.data.phases import NO_HOLES, Holes
 
 IGNORED = -100
@@ -83,6 +84,14 @@ class Rows:
         self.inputs[which], self.labels[which] = self.pad_id, IGNORED
         if self.positions is not None:
             self.positions[which] = np.arange(self.inputs.shape[1])
+
+    def clear_behind(self, which: NDArray[np.int64], filled: NDArray[np.int64]) -> None:
+        """Make the places behind so many first ones weigh nothing in the rows `which`."""
+        length = self.inputs.shape[1]
+        places = ranges(which * length + filled, length - filled)
+        self.inputs.reshape(-1)[places], self.labels.reshape(-1)[places] = self.pad_id, IGNORED
+        if self.positions is not None:
+            self.positions.reshape(-1)[places] = places % length
 
     def put(self, row: int, sequence: Sequence) -> None:
         """Write one sequence from the beginning of a cleared row on."""

@@ -129,6 +129,8 @@ class Corpora:
         source = self._shards[at.source]
         starts, stops, counts = pieces.of(sequences)
         targets = np.repeat(which, counts) * rows.inputs.shape[1] + _columns(starts, stops, counts)
+        if rows.positions is not None:
+            rows.clear_behind(which, np.add.reduceat(stops - starts, np.cumsum(counts) - counts))
         with _loss_named(source, at):
             source.read(at.shard, lambda reader: self._read_in(reader, rows, which, at, targets, starts, stops))
         if rows.holes != NO_HOLES:
@@ -145,7 +147,6 @@ class Corpora:
         if rows.positions is None:
             _fill_windows(rows, which, reader, starts, stops)
         else:
-            rows.clear(which)
             ends = self._shards[at.source].document_ends(at.shard) if rows.keeps_apart else np.empty(0, np.int64)
             _fill_pieces(rows, targets, starts, stops, reader, ends)
 
