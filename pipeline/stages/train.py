@@ -251,10 +251,11 @@ class _Session:
         if self._data.held_out is None:
             return []
         settings, ranks = self._config.evaluation, self._group.ranks
-        micro_size = self._config.batch.micro_size
-        data = self._data
-        held_out = list(batches(data.held_out, data.held_out_cut, micro_size, settings.max_sequences, ranks.rank,
-                                ranks.world_size))  # fmt: skip
+        micro_size, data = self._config.batch.micro_size, self._data
+        mine = batches(
+            data.held_out, data.held_out_cut, micro_size, settings.max_sequences, ranks.rank, ranks.world_size
+        )
+        held_out = self._group.agree(lambda: list(mine))
         byte_lengths = torch.as_tensor(self._data.tokenizer.byte_lengths())
         return [EvaluationHook(self._engine, tracker, held_out, byte_lengths, settings.every_steps)]
 

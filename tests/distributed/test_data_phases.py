@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,22 @@ def test_a_damaged_chunk_is_left_out_by_all_ranks_and_for_good(tmp_path: Path, c
     _, event = events(runs[0], "phase")
     assert event["changed"] == {"quarantined": [[], [["small#1", 0, 0]]]}
     assert event["step"] == left_out.first_step
+
+
+@pytest.mark.parametrize("split", ["shards", "validation"])
+def test_all_ranks_say_what_one_of_them_cannot_read(tmp_path: Path, corpora: dict[str, Corpus], split: str) -> None:
+    """Each node has its own copy of the corpus, and one lacks a shard."""
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        shutil.copytree(corpora["web"].folder, folder / "web")
+    [path] = (folders[1] / "web" / split / "small").glob("*.tar")
+    path.unlink()
+    sources = [{"corpus": "web", "source": "small"}]
+    path = recipe(tmp_path, corpora, "run", sources=sources, on_damage="skip")
+    for process in start(path, folders=folders):
+        assert process.wait(TIMEOUT_SECONDS) == 2, said(path)
+    assert f"shard web/{split}/small/" in said(path)
+    assert "another rank ended" not in said(path)
 
 
 def test_a_run_ends_in_order_where_its_data_end(tmp_path: Path, corpora: dict[str, Corpus]) -> None:
