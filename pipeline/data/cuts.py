@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpus.stretches import distinct, ranges
+from pipeline.corpus.stretches import distinct, joined, ranges, split_at
 from pipeline.data.best_fit import best_fit
 from pipeline.data.permutation import Permutation
 
@@ -116,15 +116,14 @@ class Cuts:
         return self._pieces(_in_any_epoch(at))
 
     def _compute(self, at: ShardCut) -> Pieces:
+        starts, stops = np.array([0]), self.sources[at.source].num_positions[at.shard : at.shard + 1]
         if at.earlier:
             *before, last = at.earlier
-            return cut(*self.untaken(at._replace(cut=last.cut, earlier=tuple(before)), last.sequences), at.cut)
-        source = self.sources[at.source]
-        end = int(source.num_positions[at.shard])
-        stops = np.array([end])
+            starts, stops = self.untaken(at._replace(cut=last.cut, earlier=tuple(before)), last.sequences)
         if at.cut.packing == "best_fit":
-            stops = np.minimum(source.document_ends(at.shard), end)
-        return cut(np.append(0, stops)[:-1], stops, at.cut)
+            ends = self.sources[at.source].document_ends(at.shard)
+            starts, stops, _ = split_at(*joined(starts, stops), ends)
+        return cut(starts, stops, at.cut)
 
     def untaken(self, at: ShardCut, taken: int) -> tuple[Positions, Positions]:
         """Starts and stops of what is left of a shard once some of its sequences are taken, in the order to come."""

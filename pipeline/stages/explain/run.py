@@ -76,7 +76,8 @@ def open_explained(folder: Path) -> Explained:
     data = open_data(config)
     commit = newest_commit(folder / "checkpoints")
     events = [event for event in Journal(folder).read() if event["event"] in ("start", "resume")]
-    sessions = tuple(Session(event["step"], event["world_size"], event["micro_size"]) for event in events)
+    now = config.batch.micro_size
+    sessions = tuple(Session(event["step"], event["world_size"], event.get("micro_size", now)) for event in events)
     num_trained = commit.step if commit else 0
     order = order_of(config, data.source, commit)
     return Explained(folder, config, data, order, End(config, order), num_trained, sessions)

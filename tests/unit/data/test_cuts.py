@@ -3,8 +3,10 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
-from pipeline.data.cuts import Cut, Cuts, Positions, ShardCut
+from pipeline.data.cuts import Cut, Cuts, Positions, ShardCut, Taken
+from tests.unit.data.test_order import Shards
 
 SHARDS = 9
 PACKED = Cut(8, "best_fit")
@@ -40,3 +42,21 @@ def test_only_the_last_shards_of_each_source_are_kept() -> None:
         for name in sources:
             cuts.pieces(ShardCut(name, 0, shard, PACKED))
     assert [source.packed for source in sources.values()] == [[*range(SHARDS), 0]] * 2
+
+
+@pytest.mark.parametrize("earlier", [Cut(64, "concat"), Cut(48, "best_fit")])
+def test_what_is_left_of_a_shard_is_packed_as_documents(earlier: Cut) -> None:
+    """Not as the pieces that the cut before made of them: a document of which all is left stays whole."""
+    lengths = np.random.default_rng(3).integers(5, 90, 400)
+    source = Shards([lengths.tolist()])
+    cuts = Cuts({"web": source}, 1)
+    at = ShardCut("web", 0, 0, Cut(96, "best_fit"), (Taken(earlier, 100),))
+    starts, stops = cuts.untaken(at._replace(cut=earlier, earlier=()), 100)
+    left = {place for start, stop in zip(starts.tolist(), stops.tolist(), strict=True) for place in range(start, stop)}
+    pieces = cuts.pieces(at)
+    found = set(zip(pieces.starts.tolist(), pieces.stops.tolist(), strict=True))
+    documents = pairwise([0, *source.ends[0].tolist()])
+    whole = [(start, stop) for start, stop in documents if left.issuperset(range(start, stop))]
+    assert len(whole) > 100
+    assert found.issuperset(whole)
+    assert (pieces.stops - pieces.starts).sum() == len(left) >= 0.98 * len(pieces) * 96
