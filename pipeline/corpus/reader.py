@@ -1,6 +1,7 @@
 """Reading shards: a tarball is mmapped, and any stretch of its token stream is a slice."""
 
 import json
+import mmap
 import tarfile
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -57,11 +58,13 @@ class ShardReader:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.num_tokens = num_tokens
         try:
-            self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
+            with open(self.path, "rb") as file:
+                self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise DamagedShardError(
                 f"shard {self.path} cannot be mapped ({error}); prepare the corpus again"
             ) from error
+        self._bytes = np.frombuffer(self._mapping, np.uint8)
         index = read_index(self.path)
         if not self._fits(index):
             index = build_index(self.path)
@@ -84,7 +87,10 @@ class ShardReader:
         if int(index["tokens"].sum()) != self.num_tokens or (ends > len(self._bytes)).any():
             return False
         headers = np.maximum(0, offsets - NPY_HEADER_BYTES)[:, None] + np.arange(len(_NPY_MAGIC))
-        return bool((self._bytes[headers] == np.frombuffer(_NPY_MAGIC, np.uint8)).all())
+        self._mapping.madvise(mmap.MADV_RANDOM)  # one page for each header, without what lies around it
+        found = self._bytes[headers]
+        self._mapping.madvise(mmap.MADV_NORMAL)
+        return bool((found == np.frombuffer(_NPY_MAGIC, np.uint8)).all())
 
     @property
     def num_chunks(self) -> int:
