@@ -82,7 +82,7 @@ def test_holes_are_padding_and_nothing_moves(
             start, stop = flip_chunk(corpus, damaged)
             gone |= set([token for document in DOCUMENTS for token in document][start:stop])
             lost = (DamagedChunk("web", 0, damaged),)
-        holes = Holes("some", lost)
+        holes = Holes("some" if withdrawn else "", lost)
         ids = frozenset(f"{number:032x}" for number in withdrawn)
         change = Change(3, replace(longer, holes=holes))
         punched = rows_of(corpus, replace(first, holes=holes), [change], some=ids)
@@ -111,6 +111,28 @@ def test_a_damaged_chunk_that_nobody_excuses_is_named_with_its_place(tmp_path: P
     with pytest.raises(LostTokensError, match="chunk 1 is damaged; run `tarmac verify --repair`") as error:
         rows_of(corpus, setting_of("concat", False, 8), [])
     assert error.value.lost == (DamagedChunk("web", 0, 1),)
+
+
+def test_chunks_are_told_apart_by_source_and_shard(tmp_path: Path) -> None:
+    """Of two corpora with the same source, and two shards: one chunk is damaged, and it alone becomes padding."""
+    corpora = [write_corpus(tmp_path / name, {"web": [DOCUMENTS] * 2}, chunk_tokens=CHUNK_TOKENS) for name in "ab"]
+    path = corpora[1].shard_path("train", "web", corpora[1].manifest.train["web"][1])
+    content = bytearray(path.read_bytes())
+    content[content.index(cut(DOCUMENTS, CHUNK_TOKENS)[1].tokens.tobytes())] ^= 1
+    path.write_bytes(content)
+    named = {name: (corpus, "web") for name, corpus in zip(("web", "web#1"), corpora, strict=True)}
+    source = Corpora(named, "train")
+    setting = Setting(tuple(SourceShare(name, "", 2, 2**31) for name in named), 103, 16)
+    order = Order(Cuts(source.shards, 1), 1, [Phase(0, 0, setting)])
+    with pytest.raises(LostTokensError) as error:
+        Loader(source, order, Share(0, 1, 16), PAD).batch(0)
+    assert error.value.lost == (DamagedChunk("web#1", 1, 1),)
+    [micro] = Loader(source, order.without(error.value.lost, 0), Share(0, 1, 16), PAD).batch(0).micro_batches
+    whole = [*[token for document in DOCUMENTS for token in document][:102], PAD]
+    gone = set(cut(DOCUMENTS, CHUNK_TOKENS)[1].tokens.tolist())
+    for sample, row in zip(order.batch(0), micro.input_ids.tolist(), strict=True):
+        is_damaged = (sample.at.source, sample.at.shard) == ("web#1", 1)
+        assert row == [PAD if is_damaged and token in gone else token for token in whole]
 
 
 @given(SPANS, st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6))
