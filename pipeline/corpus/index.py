@@ -1,6 +1,7 @@
 """The index of a shard: where each chunk's tokens lie in the tarball. It can always be rebuilt from the tar."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.corpus.chunk import npy_array, npy_bytes
 from pipeline.errors import CorpusError
 from pipeline.runtime.files import atomic_file
 
+_HEADER = re.compile(rb"\{'descr': '[<|]u(?P<width>\d)', 'fortran_order': False, 'shape': \((?P<tokens>\d+),\), \}\s*")
 INDEX_DTYPE = np.dtype([("offset", "<u8"), ("tokens", "<u8"), ("xxh3", "<u8")])
 
 
@@ -61,9 +63,12 @@ def build_index(shard: Path) -> NDArray[Any]:
 def _token_place(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[int, int]:
     stream = tar.extractfile(member)
     assert stream is not None
-    np.lib.format.read_magic(stream)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    offset = member.offset_data + stream.tell()
-    if member.size - stream.tell() != shape[0] * dtype.itemsize:
+    start = stream.read(10)  # magic, version 1.0, and the header's size; why NumPy does not parse it: `npy_array`
+    header = stream.read(int.from_bytes(start[8:], "little"))
+    found = _HEADER.fullmatch(header)
+    if start[:8] != b"\x93NUMPY\x01\x00" or found is None:
+        raise ValueError(f"{member.name} is no array of tokens")
+    tokens, size = int(found["tokens"]), stream.tell()
+    if member.size - size != tokens * int(found["width"]):
         raise ValueError(f"{member.name} is not whole")
-    return offset, shape[0]
+    return member.offset_data + size, tokens
