@@ -135,6 +135,14 @@ def test_chunks_are_told_apart_by_source_and_shard(tmp_path: Path) -> None:
         assert row == [PAD if is_damaged and token in gone else token for token in whole]
 
 
+def test_finding_withdrawn_documents_keeps_no_list_of_all(tmp_path: Path) -> None:
+    """Such a list takes some hundred megabytes for a shard of short documents."""
+    source = Corpora({"web": (write_corpus(tmp_path, {"web": [DOCUMENTS]}), "web")}, "train", {"some": frozenset()})
+    setting = replace(setting_of("concat", False, 8), holes=Holes("some"))
+    Loader(source, Order(Cuts(source.shards, 1), 1, [Phase(0, 0, setting)]), Share(0, 1, 4), PAD).batch(0)
+    assert source.shards["web"].spans.cache_info().currsize == 0
+
+
 @given(SPANS, st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6))
 def test_pieces_that_a_hole_touches(spans: list[tuple[int, int]], pieces: list[tuple[int, int]]) -> None:
     holes = merged(spans)
