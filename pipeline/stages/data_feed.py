@@ -16,7 +16,7 @@ from pipeline.errors import TarmacError
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data_agreement import DataAgreement
-from pipeline.stages.data_history import changes_between
+from pipeline.stages.data_history import changes_between, told
 
 _log = get_logger("data")
 
@@ -68,7 +68,7 @@ class DataFeed:
             for (source, shard), chunks in groupby(lost, key=lambda one: (one.source, one.shard)):
                 named = ", ".join(str(one.chunk) for one in chunks)
                 _log.warning("source %s, shard %d: chunk %s is damaged and left out from step %d on",
-                             source, shard, named, step)  # fmt: skip
+                             source, shard, named, step + 1)  # fmt: skip
 
     def _tell_phases(self, step: int) -> None:
         if not self._group.ranks.is_main:
@@ -79,6 +79,8 @@ class DataFeed:
                 changed = changes_between(before.setting, phase.setting)
                 skipped = phase.skipped_steps * before.setting.global_batch
                 self._journal.write("phase", step=step, changed=changed, skipped_samples=skipped, phase=phase.to_json())
+                if step:
+                    _log.info("step %d begins a phase: %s", step + 1, told(changed, skipped))
 
 
 class End:

@@ -46,6 +46,12 @@ def changes_between(was: Setting, now: Setting) -> dict[str, list[Any]]:
     return {key: [before[key], after[key]] for key in before if before[key] != after[key]}
 
 
+def told(changed: Mapping[str, Sequence[Any]], skipped_samples: int) -> str:
+    """The same in a line, for people."""
+    keys = [f"{key} was {_shown(was)}, is {_shown(now)}" for key, (was, now) in changed.items()]
+    return "; ".join(keys + [f"{skipped_samples} samples are skipped"] * bool(skipped_samples))
+
+
 def _history(changes: Sequence[Change]) -> list[_Event]:
     """What happened, without shards that were appended and chunks that were damaged: no config says that."""
     events: list[_Event] = []

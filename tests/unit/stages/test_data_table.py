@@ -61,7 +61,11 @@ PLANS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_it_counts_what_the_order_gives(corpora: list[str], name: str) -> None:
-    """Samples exactly; tokens to within a few sequences, since the short ones of a shard come where they come."""
+    """Samples exactly; tokens to within a few sequences, since the short ones of a shard come where they come.
+
+    Where packing begins in the middle of a shard, its rest has parts of documents, and is fuller than other shards.
+    """
+    share = 0.08 if "phases" in PLANS[name] else 0.03
     config = config_of(corpora, **PLANS[name])
     source = open_data(config).source
     cuts, (first, changes) = Cuts(source.shards, config.seed), planned(config, source)
@@ -81,8 +85,8 @@ def test_it_counts_what_the_order_gives(corpora: list[str], name: str) -> None:
                 sequences[sample.at.source] += 1
         assert {one.name: one.sequences for one in part.sources} == sequences
     for key, number in tokens.items():
-        assert table.tokens[key] == pytest.approx(number, rel=0.03)
-    assert table.epochs == pytest.approx(order.epochs(40), rel=0.03)
+        assert table.tokens[key] == pytest.approx(number, rel=share)
+    assert table.epochs == pytest.approx(order.epochs(40), rel=share)
 
 
 def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Path, capsys: Any) -> None:
