@@ -1,6 +1,8 @@
 """What a forward pass takes. Legend: B = sequences in a micro batch, L = tokens in a sequence."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,7 @@ class Rows:
         pad_id: int,
         has_pieces: bool = False,
         keeps_apart: bool = False,
-        pinned: bool = False,
+        make: Callable[[tuple[int, ...]], torch.Tensor] | None = None,
     ) -> None:
         """Make room.
 
@@ -67,14 +69,14 @@ class Rows:
             pad_id: Token where there is no text.
             has_pieces: Whether sequences may hold several pieces, which must not see each other.
             keeps_apart: Whether documents in one piece must not see each other either.
-            pinned: Whether they lie in page-locked memory, from which a GPU copies while the CPU goes on.
+            make: Makes an int64 tensor of a shape, whose values nobody else looks at; by default a fresh one.
         """
         self.pad_id, self.keeps_apart = pad_id, keeps_apart
         self.holes: Holes = NO_HOLES
         """What is to be left out of the text."""
         kinds = 3 if has_pieces or keeps_apart else 2
         # The tensor is kept, not made of the arrays again: torch must know whose memory a copy still reads.
-        self._tensor = torch.empty((kinds, number, length), dtype=torch.int64, pin_memory=pinned)
+        self._tensor = (make or partial(torch.empty, dtype=torch.int64))((kinds, number, length))
         arrays: NDArray[np.int64] = self._tensor.numpy()
         self.inputs, self.labels = arrays[0], arrays[1]
         self.positions = arrays[2] if kinds == 3 else None

@@ -9,12 +9,12 @@ from itertools import count
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from pipeline.data.ahead import fetch_upcoming
 from pipeline.data.batch import Batch, Rows
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
+from pipeline.data.memory import BatchMemory
 from pipeline.data.order import Order
 
 
@@ -58,6 +58,7 @@ class Loader:
     def __init__(self, source: Sequences, order: Order, share: Share, pad_id: int, ahead: int = 0) -> None:
         """Join sequences, their order and this rank's share of it; shards that are elsewhere come so many ahead."""
         self._source, self._order, self._share, self._pad_id, self._ahead = source, order, share, pad_id, ahead
+        self._memory = BatchMemory()
 
     def batch(self, step: int) -> Batch:
         """This rank's part of a step."""
@@ -72,7 +73,7 @@ class Loader:
             self._pad_id,
             has_pieces=any(part.at.earlier for part in parts),
             keeps_apart=setting.keeps_apart,
-            pinned=torch.cuda.is_initialized(),  # type: ignore[no-untyped-call]  # a run on the CPU takes no GPU
+            make=self._memory.tensor,
         )
         rows.holes = setting.holes
         is_empty = np.ones(number, dtype=bool)
