@@ -31,7 +31,7 @@ def _print(config: RunConfig, table: DataTable) -> None:
     totals = ((escape(name), f"{number:,}", f"{table.epochs[name]:.2f}") for name, number in table.tokens.items())
     console.print(_aligned(("Source", "Tokens", "Epochs"), totals))
     if any(one.fill.is_estimated for part in table.phases for one in part.sources):
-        console.print(f"~ is estimated from {MOST_PACKED} shards; what comes of it, too.", soft_wrap=True)
+        console.print(f"~ is the mean of {MOST_PACKED} shards; tokens and epochs follow from it.", soft_wrap=True)
     for warning in table.warnings:
         console.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True)
 

@@ -182,6 +182,6 @@ def _repeated(name: str, epochs: float, parts: Sequence[PhasePart], stops: bool)
             if one.name == name and one.last_epoch > max(1, one.first_epoch):
                 share = max(0, 1 - one.first_epoch) / (one.last_epoch - one.first_epoch)
                 step = part.first_step + round(share * (part.last_step - part.first_step))
-                end = "where data.at_end: stop ends the run" if stops else "from where on it is repeated"
-                return f"source {name} would be gone through {epochs:.2f} times: once by about step {step}, {end}"
+                end = "where data.at_end: stop ends the run" if stops else "and then again"
+                return f"source {name} would be gone through {epochs:.2f} times: once by about step {step:,}, {end}"
     return f"source {name} would be gone through {epochs:.2f} times, most of which is skipped"

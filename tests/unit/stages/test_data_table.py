@@ -96,7 +96,7 @@ def test_a_source_that_is_repeated_is_warned_of(corpora: list[str], tmp_path: Pa
     text = capsys.readouterr().out
     assert "steps 1–40: 10 sequences of 32 tokens, concat" in text
     assert "warning: source small would be gone through" in text
-    assert "from where on it is repeated" in text
+    assert "and then again" in text
     assert main(["data", str(path), "duration.steps=3", "data.at_end=stop", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["warnings"] == []
