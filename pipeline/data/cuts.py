@@ -103,8 +103,22 @@ class Cuts:
 
     def size(self, at: ShardCut) -> int:
         """Sequences of a shard."""
-        known = None if at.earlier else self.sizes(at.source, at.cut)
-        return self._packed_size(_in_any_epoch(at)) if known is None else int(known[at.shard])
+        if at.cut.packing == "best_fit":
+            return self._packed_size(_in_any_epoch(at))
+        return -(-self._num_left(at) // _step(at.cut))
+
+    def _num_left(self, at: ShardCut) -> int:
+        """Positions of a shard that its earlier cuts have left."""
+        if not at.earlier:
+            return int(self.sources[at.source].num_positions[at.shard])
+        before, taken = _before(at)
+        if before.cut.packing == "best_fit":
+            starts, stops = self.untaken(before, taken)
+            return int((stops - starts).sum())
+        num_positions, size = self._num_left(before), self.size(before)
+        missing = size * _step(before.cut) - num_positions  # in its last sequence alone
+        has_last = bool(size) and int(self.order(before).inverse(np.array([size - 1], dtype=np.uint64))[0]) < taken
+        return num_positions - taken * _step(before.cut) + missing * has_last
 
     def _permutation(self, at: ShardCut) -> Permutation:
         """The order in which a shard's sequences come."""
@@ -118,8 +132,7 @@ class Cuts:
     def _compute(self, at: ShardCut) -> Pieces:
         starts, stops = np.array([0]), self.sources[at.source].num_positions[at.shard : at.shard + 1]
         if at.earlier:
-            *before, last = at.earlier
-            starts, stops = self.untaken(at._replace(cut=last.cut, earlier=tuple(before)), last.sequences)
+            starts, stops = self.untaken(*_before(at))
         if at.cut.packing == "best_fit":
             ends = self.sources[at.source].document_ends(at.shard)
             starts, stops, _ = split_at(*joined(starts, stops), ends)
@@ -131,6 +144,12 @@ class Cuts:
         left = self.order(at)(np.arange(taken, size, dtype=np.uint64)).astype(np.int64)
         starts, stops, _ = self.pieces(at).of(left)
         return starts, stops
+
+
+def _before(at: ShardCut) -> tuple[ShardCut, int]:
+    """How a shard was cut before, and how many of those sequences were taken."""
+    *before, last = at.earlier
+    return at._replace(cut=last.cut, earlier=tuple(before)), last.sequences
 
 
 def _in_any_epoch(at: ShardCut) -> ShardCut:

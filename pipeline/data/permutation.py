@@ -5,6 +5,7 @@ The round function is SplitMix64's finaliser (Steele et al. 2014). Only integer 
 so that values are the same on every machine and for every version of NumPy.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,7 @@ _ROUNDS = 8
 _MIN_HALF_BITS = 4  # smaller networks shuffle badly; cycle-walking makes up for the larger domain
 _MAX_TABLE_HALF_BITS = 6
 _MAX_TABLE_SIZE = 1 << 18  # up to so many values the images of all are kept: a look-up costs less than the network
+_CALLS_BEFORE_TABLE = 8  # and the table as much as some look-ups without it: a start makes few in each of many shards
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -34,10 +36,14 @@ class Permutation:
         self.size = size
         self._half_bits = max(_MIN_HALF_BITS, ((size - 1).bit_length() + 1) // 2)
         self._round_keys = [np.uint64(derive_seed(round_number, *key)) for round_number in range(_ROUNDS)]
+        self._num_calls = 0
 
     def __call__(self, index: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Images of some indices, uint64 of any shape, each below `size`."""
-        return self._table[index] if self.size <= _MAX_TABLE_SIZE else self._walk(index)
+        self._num_calls += 1
+        if self.size > _MAX_TABLE_SIZE or (self._num_calls <= _CALLS_BEFORE_TABLE and index.size < self.size >> 4):
+            return self._walk(index, self._network)
+        return self._table[index]
 
     def inverse(self, image: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Which indices have some images, each below `size`: the network run backwards, walked backwards."""
@@ -48,10 +54,12 @@ class Permutation:
 
     @cached_property
     def _table(self) -> NDArray[np.uint64]:
-        return self._walk(np.arange(self.size, dtype=np.uint64))
-
-    def _walk(self, index: NDArray[np.uint64]) -> NDArray[np.uint64]:
         step = self._images.__getitem__ if self._half_bits <= _MAX_TABLE_HALF_BITS else self._network
+        return self._walk(np.arange(self.size, dtype=np.uint64), step)
+
+    def _walk(
+        self, index: NDArray[np.uint64], step: Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
+    ) -> NDArray[np.uint64]:
         image = step(index)
         while (outside := np.flatnonzero(image >= self.size)).size:
             image[outside] = step(image[outside])

@@ -1,9 +1,12 @@
 """What is kept of what was worked out about shards."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.data.cuts import Cut, Cuts, Positions, ShardCut, Taken
 from tests.unit.data.test_order import Shards
@@ -60,3 +63,20 @@ def test_what_is_left_of_a_shard_is_packed_as_documents(earlier: Cut) -> None:
     assert len(whole) > 100
     assert found.issuperset(whole)
     assert (pieces.stops - pieces.starts).sum() == len(left) >= 0.98 * len(pieces) * 96
+
+
+@given(
+    st.lists(st.integers(1, 30), max_size=8),
+    st.lists(st.tuples(st.sampled_from(["concat", "best_fit"]), st.integers(1, 40), st.integers(1, 6)), max_size=5),
+    st.integers(0, 9),
+)
+def test_the_size_of_windows_is_known_before_they_are_cut(
+    lengths: list[int], cuts_made: list[tuple[Any, int, int]], seed: int
+) -> None:
+    """Also of what several cuts have left of a shard."""
+    cuts, earlier = Cuts({"web": Shards([lengths])}, seed), tuple[Taken, ...]()
+    for packing, length, taken in cuts_made:
+        at = ShardCut("web", 0, 0, Cut(length, packing), earlier)
+        assert cuts.size(at) == len(cuts.pieces(at))
+        if taken < cuts.size(at):
+            earlier = (*earlier, Taken(at.cut, taken))

@@ -54,3 +54,11 @@ def test_every_image_is_as_likely() -> None:
 def test_a_size_out_of_range_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=r"must be in \[1, 2\*\*62\]"):
         Permutation(size)
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**32))
+def test_few_images_are_those_of_the_table(size: int, seed: int) -> None:
+    """However often it was asked before."""
+    keyed, index = Permutation(size, seed), np.arange(0, size, 1 + size // 3, dtype=np.uint64)
+    found = {tuple(keyed(index).tolist()) for _ in range(12)}
+    assert found == {tuple(permutation(size, seed)[index].tolist())}
