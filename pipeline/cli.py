@@ -251,7 +251,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _data(options: argparse.Namespace) -> None:
     from pipeline.config.stages import load_stage
-    from pipeline.stages.data_show import print_data_table
+    from pipeline.stages.data.show import print_data_table
 
     config: Any = load_stage(options.config, options.overrides, allowed=("pretrain", "finetune"))
     print_data_table(config, options.json)

@@ -9,7 +9,7 @@ from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import open_corpus
 from pipeline.data.holes import read_withdrawn
 from pipeline.errors import CorpusError
-from pipeline.stages.data_plan import source_names, withdrawn_files
+from pipeline.stages.data.plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import check_run_folder, read_run
 from pipeline.tokenizer.load import load_tokenizer
 

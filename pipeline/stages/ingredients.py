@@ -21,7 +21,7 @@ from pipeline.models.build import fresh_model, transformers_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
-from pipeline.stages.data_plan import source_names, withdrawn_files
+from pipeline.stages.data.plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import Base, load_base
 from pipeline.tokenizer.base import Tokenizer

@@ -31,8 +31,8 @@ from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger, set_up_logging
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
-from pipeline.stages.data_feed import DataFeed, End
-from pipeline.stages.data_plan import order_of, withdrawn_files
+from pipeline.stages.data.feed import DataFeed, End
+from pipeline.stages.data.plan import order_of, withdrawn_files
 from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_data
 from pipeline.stages.run_folder import environment, make_run_folder, open_run
 from pipeline.stages.seal import STATE_KEY, require_seal, seal

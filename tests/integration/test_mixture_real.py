@@ -19,7 +19,7 @@ from pipeline.config.run import RunConfig
 from pipeline.data.cuts import Cuts
 from pipeline.data.order import Order
 from pipeline.data.stateful import Source, StatefulLoader
-from pipeline.stages.data_plan import planned
+from pipeline.stages.data.plan import planned
 from pipeline.stages.explain.document import DocumentTimes, explain_document
 from pipeline.stages.explain.run import open_explained
 from pipeline.stages.explain.step import Row, StepRows, explain_step

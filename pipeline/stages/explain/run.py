@@ -13,8 +13,8 @@ from pipeline.data.order import Order
 from pipeline.engine.checkpoint.commit import newest_commit
 from pipeline.errors import RunError
 from pipeline.runtime.journal import Journal
-from pipeline.stages.data_feed import End
-from pipeline.stages.data_plan import order_of
+from pipeline.stages.data.feed import End
+from pipeline.stages.data.plan import order_of
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 

@@ -22,7 +22,7 @@ from pipeline.data.phases import DamagedChunk, Phase, Setting, SourceShare
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CorpusError
 from pipeline.runtime.journal import Journal
-from pipeline.stages.data_feed import DataFeed
+from pipeline.stages.data.feed import DataFeed
 from tests.unit.corpus.build import write_corpus
 from tests.unit.small import LLAMA
 

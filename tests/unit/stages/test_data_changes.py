@@ -12,8 +12,8 @@ from pipeline.data.holes import read_withdrawn
 from pipeline.data.order import Order
 from pipeline.data.phases import DamagedChunk, Setting
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.stages.data_feed import End
-from pipeline.stages.data_plan import order_after, planned
+from pipeline.stages.data.feed import End
+from pipeline.stages.data.plan import order_after, planned
 from tests.unit.corpus.build import write_corpus
 from tests.unit.stages.test_data_plan import (
     NOTHING,

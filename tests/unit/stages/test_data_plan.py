@@ -15,9 +15,9 @@ from pipeline.data.holes import read_withdrawn
 from pipeline.data.mixture import WEIGHT_TOTAL
 from pipeline.data.phases import DamagedChunk, Past, Phase
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.stages.data_feed import End
-from pipeline.stages.data_history import changes_between
-from pipeline.stages.data_plan import order_after, planned
+from pipeline.stages.data.feed import End
+from pipeline.stages.data.history import changes_between
+from pipeline.stages.data.plan import order_after, planned
 from tests.unit.corpus.build import write_corpus
 from tests.unit.small import LLAMA
 

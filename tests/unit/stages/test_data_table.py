@@ -12,8 +12,8 @@ from pipeline.config.load import dump, validate
 from pipeline.config.run import RunConfig
 from pipeline.data.cuts import Cuts
 from pipeline.data.order import Order
-from pipeline.stages.data_plan import planned
-from pipeline.stages.data_table import data_table
+from pipeline.stages.data.plan import planned
+from pipeline.stages.data.table import data_table
 from pipeline.stages.ingredients import open_data
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 

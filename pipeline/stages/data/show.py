@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config.run import RunConfig
-from pipeline.stages.data_table import MOST_PACKED, DataTable, PhasePart, SourcePart, data_table
+from pipeline.stages.data.table import MOST_PACKED, DataTable, PhasePart, SourcePart, data_table
 from pipeline.stages.ingredients import open_data
 
 

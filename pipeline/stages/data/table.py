@@ -12,7 +12,7 @@ from pipeline.data.cuts import Cut, Cuts, ShardCut
 from pipeline.data.loader import Sequences
 from pipeline.data.mixture import WEIGHT_TOTAL, Mixture
 from pipeline.data.phases import Change, Phase, Setting
-from pipeline.stages.data_plan import planned
+from pipeline.stages.data.plan import planned
 
 MOST_PACKED = 8
 """Shards of a source that are packed at most, to know how full its sequences are."""

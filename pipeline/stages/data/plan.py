@@ -19,7 +19,7 @@ from pipeline.data.order import Order
 from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.errors import CheckpointError
-from pipeline.stages.data_history import require_same_past
+from pipeline.stages.data.history import require_same_past
 
 _Counts = Mapping[str, int]
 """Shards of each source, where it has not all that it has now."""

@@ -15,8 +15,8 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import TarmacError
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
-from pipeline.stages.data_agreement import DataAgreement
-from pipeline.stages.data_history import changes_between, told
+from pipeline.stages.data.agreement import DataAgreement
+from pipeline.stages.data.history import changes_between, told
 
 _log = get_logger("data")
 
