@@ -109,6 +109,7 @@ class StatefulLoader:
         self._setting = Setting(shares, sequence_length, global_size, packing, mask_documents)
         self._share, self._pad_id, self._seed = Share(rank, world_size, micro_size), pad_id, seed
         self._num_steps, self._step = num_steps, 0
+        self._loop: object = None  # the one that goes on
         self._order = Order(self._cuts, seed, [Phase(0, 0, self._setting)])
 
     def _share_of(self, name: str, weight: int) -> SourceShare:
@@ -116,10 +117,13 @@ class StatefulLoader:
         return SourceShare(name, self._source.fingerprint(name, number), number, weight)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches that have not been handed out, prepared in the background."""
+        """The batches that have not been handed out, prepared in the background; loops begun before end."""
+        self._loop = loop = object()
         loader = Loader(self._source, self._order, self._share, self._pad_id)
         with closing(loader.batches(self._step, self._num_steps)) as batches:
             for batch in batches:
+                if self._loop is not loop:
+                    return
                 self._step = batch.step + 1
                 yield batch
 
@@ -134,7 +138,7 @@ class StatefulLoader:
         return {"seed": self._seed, **self._order.past(self._step).to_json()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on behind the batches of a state; loops begun before do not see it.
+        """Go on behind the batches of a state; loops begun before end.
 
         Raises:
             CheckpointError: The state is of another seed, of a source that is not here, or of other data.
@@ -150,7 +154,7 @@ class StatefulLoader:
         table = past.phases or (Phase(0, 0, self._setting),)
         changes = [Change(past.step, self._setting)] if table[-1].setting != self._setting else []
         self._order = Order(self._cuts, self._seed, table, changes, past.bookmarks)
-        self._step = past.step
+        self._step, self._loop = past.step, None
 
     def _require(self, share: SourceShare) -> None:
         if share.name not in self._source.shards:

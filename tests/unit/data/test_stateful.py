@@ -152,6 +152,20 @@ def test_a_bounded_loader_has_a_length_and_an_end(corpora: Path) -> None:
         len(build(corpora))
 
 
+def test_a_loop_ends_where_another_begins_or_a_state_is_loaded(corpora: Path) -> None:
+    loader = build(corpora)
+    one = iter(loader)
+    assert [next(one).step for _ in range(3)] == [0, 1, 2]
+    other = iter(loader)
+    assert next(other).step == 3
+    assert not list(one)
+    state = loader.state_dict()
+    assert next(other).step == 4
+    loader.load_state_dict(state)
+    assert not list(other)
+    assert next(iter(loader)).step == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
