@@ -228,7 +228,7 @@ class _Session:
 
     def _batches(self) -> Any:
         if self._group.ranks.is_main:
-            self._end.warn_of_epochs()
+            self._end.warn()
         return self._feed.batches(self._first_step, self._end.num_steps)
 
     def _schedule(self) -> Callable[[int], float]:

@@ -89,7 +89,7 @@ class End:
     def __init__(self, config: RunConfig, order: Order) -> None:
         """Find the end, where the sizes of shards tell it; else it is found step by step, as they are packed."""
         data = config.data
-        self._order = order
+        self._config, self._order = config, order
         self._stops = isinstance(data, CorpusData) and data.at_end == "stop"
         self._is_known = not (isinstance(data, CorpusData) and _packs(data))
         self.num_steps = self._planned = config.num_steps
@@ -106,15 +106,27 @@ class End:
         ended = self._order.repeated(made + 1) if self._stops and made < self._planned else []
         return f"end of data: the next step would repeat {', '.join(ended)}" if ended else "complete"
 
-    def warn_of_epochs(self) -> None:
-        """Say how often sources come, if some come again; about how often, where only packing would tell."""
-        if self._stops:
-            return
+    def warn(self) -> None:
+        """Say what never comes of the config's plan, and how often sources come, if some come again."""
+        for name in _never(self._config, self.num_steps):
+            _log.warning("%s would begin at the run's end, step %d, or later: it never comes", name, self.num_steps)
+        if not self._stops:
+            self._warn_of_epochs()
+
+    def _warn_of_epochs(self) -> None:
+        """About how often, where only packing would tell."""
         order, about = (self._order, "") if self._is_known else (self._order.in_windows(), "about ")
         epochs = order.epochs(self.num_steps)
         if any(number > 1 for number in epochs.values()):
             told = ", ".join(f"{name} {about}{number:.1f} times" for name, number in epochs.items())
             _log.warning("sources are seen again: by step %d %s", self.num_steps, told)
+
+
+def _never(config: RunConfig, num_steps: int) -> list[str]:
+    """Phases and skips that begin at a step that is not made."""
+    skips = config.data.skip if isinstance(config.data, CorpusData) else ()
+    late = [f"data.phases.{n}" for n, one in enumerate(config.stretches[1:]) if one.first_step >= num_steps]
+    return late + [f"data.skip [{first}, {last})" for first, last in skips if first >= num_steps]
 
 
 def _packs(data: CorpusData) -> bool:

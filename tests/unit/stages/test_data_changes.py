@@ -138,5 +138,5 @@ def test_what_a_later_phase_packs_is_found_step_by_step(corpus: Corpus, caplog: 
     for data, told in (({"phases": phases}, "web about 1.8 times, code about 8.7 times"), ({"at_end": "stop"}, "")):
         caplog.clear()
         config = config_of(corpus, **data)
-        End(config, order_after(config, source_of(corpus), NOTHING)).warn_of_epochs()
+        End(config, order_after(config, source_of(corpus), NOTHING)).warn()
         assert told in caplog.text if told else not caplog.text

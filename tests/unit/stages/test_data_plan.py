@@ -287,7 +287,7 @@ def warning(corpus: Corpus, caplog: pytest.LogCaptureFixture, **data: Any) -> st
     config, source = config_of(corpus, **data), source_of(corpus)
     caplog.clear()
     with caplog.at_level("WARNING"):
-        End(config, order_after(config, source, NOTHING)).warn_of_epochs()
+        End(config, order_after(config, source, NOTHING)).warn()
     return caplog.text
 
 
@@ -302,3 +302,10 @@ def test_a_warning_says_how_often_each_source_comes(corpus: Corpus, caplog: pyte
     packed = warning(corpus, caplog, packing="best_fit")
     assert "sources are seen again: by step 40 web about 1.8 times, code about 8.7 times" in packed
     assert not warning(corpus, caplog, packing="best_fit", at_end="stop")
+
+
+def test_what_never_comes_is_warned_of(corpus: Corpus, caplog: pytest.LogCaptureFixture) -> None:
+    late = warning(corpus, caplog, steps=5, phases=[{"at_step": 4, "global_size": 3}, {"at_step": 5, "global_size": 2}])
+    assert "data.phases.1 would begin at the run's end, step 5, or later: it never comes" in late
+    assert "phases.0" not in late
+    assert "data.skip [6, 9) would begin at" in warning(corpus, caplog, steps=5, skip=[[6, 9]])
