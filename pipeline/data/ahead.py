@@ -17,7 +17,7 @@ def fetch_upcoming(corpora: Corpora, order: Order, step: int, number: int) -> No
     named = order.upcoming(step, number + 1)
     rounds = zip_longest(*([(name, shard) for shard in shards] for name, shards in named.items()))
     first, *later = [[one for one in each if one is not None] for each in rounds]
-    begins = _first_shards(order, step) if number else []
+    begins = first_shards(order, step) if number else []
     wanted = dict.fromkeys([*first, *begins, *(one for each in later for one in each)])
     sources = {name: corpora.shards[name] for name, _ in wanted}
     fetch_ahead([
@@ -26,9 +26,11 @@ def fetch_upcoming(corpora: Corpora, order: Order, step: int, number: int) -> No
     ])  # fmt: skip
 
 
-def _first_shards(order: Order, step: int) -> list[tuple[str, int]]:
+def first_shards(order: Order, step: int) -> list[tuple[str, int]]:
     """The first shard of each source of the next phase, if it is near."""
     if order.phase(step).setting.packing == "best_fit":  # all shards up to there would be packed, which waits for them
         return []
-    begin = next((one.first_step for one in order.phases(step + _NEAR_STEPS) if one.first_step > step), None)
-    return [] if begin is None else [(name, one) for name, shards in order.upcoming(begin, 1).items() for one in shards]
+    begin = order.next_begin(step)
+    if begin is None or begin > step + _NEAR_STEPS:
+        return []
+    return [(name, one) for name, shards in order.upcoming(begin, 1).items() for one in shards]

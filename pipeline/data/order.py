@@ -88,6 +88,12 @@ class Order:
         """The phase that a step belongs to; of several that begin at the same step, the last."""
         return self.phases(step)[-1]
 
+    def next_begin(self, step: int) -> int | None:
+        """The first step behind a step with which a phase begins; nothing is computed of it."""
+        with self._lock:
+            begins = [*(phase.first_step for phase in self._known), *(change.step for change in self._changes)]
+        return min((begin for begin in begins if begin > step), default=None)
+
     def next_phase(self, change: Change) -> Phase:
         """The phase that a change begins, behind the last known one. But for what is skipped, nothing is lost."""
         last, was, skipped = self._known[-1], self._known[-1].setting, change.skipped_steps

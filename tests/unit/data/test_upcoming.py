@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.ahead import first_shards
 from pipeline.data.cuts import Cuts, Positions
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Phase
@@ -62,3 +63,15 @@ def test_a_source_without_weight_is_not_fetched() -> None:
     shards = {"web": Shards([[30]]), "code": Shards([[30]])}
     order = Order(Cuts(shards, 1), 1, [Phase(0, 0, setting_of(shards, [1, 0], 4, 2, "concat"))])
     assert order.upcoming(3, 2) == {"web": [0]}
+
+
+def test_of_what_comes_only_the_next_phase_is_worked_out() -> None:
+    """Behind one that packs, others could be told only by packing all of it."""
+    shards = {"web": Watched([[30] * 5] * 20)}
+    settings_to_come = [(10, "best_fit"), (40, "concat")]
+    changes = [Change(step, setting_of(shards, [1], 8, 2, packing)) for step, packing in settings_to_come]
+    order = Order(Cuts(shards, 1), 1, [Phase(0, 0, setting_of(shards, [1], 4, 2, "concat"))], changes)
+    assert [order.next_begin(step) for step in (0, 9, 10, 40)] == [10, 10, 40, None]
+    [(_, shard)] = first_shards(order, 0)
+    assert not shards["web"].opened
+    assert shard == order.batch(10)[0].at.shard
