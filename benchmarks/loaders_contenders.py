@@ -146,15 +146,21 @@ def megatron(folder: Path) -> Iterator[Pair]:
         yield from _stacked(map(sequence, draw.permutation(len(starts)).tolist()))
 
 
-def memmap(folder: Path) -> Iterator[Pair]:
+def memmap(folder: Path, make: Callable[[], Any] = lambda: np.empty((2, BATCH, LENGTH), np.int64)) -> Iterator[Pair]:
     """No order, no documents, no checks: slices at random into two tensors."""
     data = np.memmap(folder / "memmap" / "text.bin", np.uint16, mode="r")
     draw = np.random.default_rng(0)
     for _ in count():
-        inputs, labels = np.empty((BATCH, LENGTH), np.int64), np.empty((BATCH, LENGTH), np.int64)
+        inputs, labels = make()
         for row, start in enumerate(draw.integers(0, len(data) - LENGTH, BATCH).tolist()):
             inputs[row], labels[row] = data[start : start + LENGTH], data[start + 1 : start + LENGTH + 1]
         yield torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+def memmap_warm(folder: Path) -> Iterator[Pair]:
+    """The same, always into the same two tensors."""
+    room = np.empty((2, BATCH, LENGTH), np.int64)
+    return memmap(folder, lambda: room)
 
 
 LOADERS: dict[str, Callable[[Path], Iterator[Pair]]] = {
@@ -166,6 +172,7 @@ LOADERS: dict[str, Callable[[Path], Iterator[Pair]]] = {
     "litdata": litdata,
     "megatron": megatron,
     "memmap": memmap,
+    "memmap-warm": memmap_warm,
 }
 
 
