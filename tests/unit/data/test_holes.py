@@ -98,11 +98,15 @@ def test_a_hole_that_begins_in_mid_phase_leaves_the_order_as_it_was(tmp_path: Pa
     corpus = write_corpus(tmp_path, {"web": [DOCUMENTS]}, chunk_tokens=CHUNK_TOKENS)
     setting = setting_of("concat", False, 8)
     change = Change(2, replace(setting, holes=Holes("some")))
-    plain = [row[0] for row in rows_of(corpus, setting, [])]
-    punched = [row[0] for row in rows_of(corpus, setting, [change], some=frozenset([f"{3:032x}"]))]
+    plain = rows_of(corpus, setting, [])
+    punched = rows_of(corpus, setting, [change], some=frozenset([f"{3:032x}"]))
     assert plain[:8] == punched[:8]
-    assert punched[8:] == [[PAD if 300 <= token < 345 else token for token in row] for row in plain[8:]]
-    assert punched != plain
+    gone = range(300, 345)
+    for (inputs, labels, _), (inputs_now, labels_now, _) in zip(plain[8:], punched[8:], strict=True):
+        assert inputs_now == [PAD if token in gone else token for token in inputs]
+        assert labels_now == [IGNORED if token in gone or label in gone else label
+                              for token, label in zip(inputs, labels, strict=True)]  # fmt: skip
+    assert any(token == 200 and label == 300 for row in plain[8:] for token, label in zip(*row[:2], strict=True))
 
 
 def test_a_damaged_chunk_that_nobody_excuses_is_named_with_its_place(tmp_path: Path) -> None:
@@ -164,5 +168,8 @@ def test_a_file_of_ids_has_the_same_digest_in_any_order(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("web/3.txt\n")
     with pytest.raises(ConfigError, match=r"data.withdrawn \(.*bad\): 'web/3.txt' is no document id; give 32 hexa"):
         read_withdrawn(tmp_path / "bad")
+    (tmp_path / "long").write_text("0" * 33 + "\n")
+    with pytest.raises(ConfigError, match="'0{33}' is no document id"):
+        read_withdrawn(tmp_path / "long")
     with pytest.raises(ConfigError, match=r"data.withdrawn \(.*none\) cannot be read: No such file"):
         read_withdrawn(tmp_path / "none")

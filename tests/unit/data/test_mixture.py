@@ -1,6 +1,7 @@
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,16 @@ def test_sources_come_in_a_keyed_order() -> None:
     assert len(orders) == 20
     blocks = Mixture(weights, 0).assign(0, 2 * BLOCK_SAMPLES)[0]
     assert not np.array_equal(blocks[:BLOCK_SAMPLES], blocks[BLOCK_SAMPLES:])
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 7])
+def test_the_samples_of_a_rare_source_are_found(index: int) -> None:
+    """Its first one comes after some blocks."""
+    mixture = Mixture(integer_weights([5000, 1, 3]), 0)
+    sources, indices = mixture.assign(0, 60_000)
+    for source in range(3):
+        place = int(np.flatnonzero((sources == source) & (indices == index))[0])
+        assert mixture.sample(source, index) == place
 
 
 def test_golden_values() -> None:

@@ -152,6 +152,29 @@ def test_a_bounded_loader_has_a_length_and_an_end(corpora: Path) -> None:
         len(build(corpora))
 
 
+def test_documents_are_kept_apart_and_packed_as_asked(corpora: Path) -> None:
+    assert all(micro.position_ids is None for micro in next(iter(build(corpora))).micro_batches)
+    masked = next(iter(build(corpora, sequence_length=40, mask_documents=True))).micro_batches
+    assert any(micro.position_ids is not None for micro in masked)
+    for packing in ("concat", "best_fit"):
+        found = {tuple(row) for one in take([build(corpora, sequence_length=90, packing=packing)], 3)
+                 for row in one[:, 0].tolist()}  # fmt: skip
+        whole = set(range(200, 289))  # a document that windows cut
+        assert any(whole & set(row) and not whole <= set(row) for row in found) == (packing == "concat")
+
+
+def test_a_state_goes_on_where_shards_were_appended(corpora: Path, tmp_path: Path) -> None:
+    loader = build(corpora)
+    take([loader], 2)
+    for number, (name, shards) in enumerate(SIZES.items()):
+        documents = [[[20_000 * number + 1000 * s + 100 * d + n for n in range(size)] for d, size in enumerate(sizes)]
+                     for s, sizes in enumerate([*shards, [25]])]  # fmt: skip
+        write_corpus(tmp_path / name, {name: documents})
+    grown = build(tmp_path)
+    grown.load_state_dict(loader.state_dict())
+    assert next(iter(grown)).step == 2
+
+
 def test_a_loop_ends_where_another_begins_or_a_state_is_loaded(corpora: Path) -> None:
     loader = build(corpora)
     one = iter(loader)
