@@ -169,7 +169,7 @@ def test_a_file_of_ids_has_the_same_digest_in_any_order(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.withdrawn \(.*bad\): 'web/3.txt' is no document id; give 32 hexa"):
         read_withdrawn(tmp_path / "bad")
     (tmp_path / "long").write_text("0" * 33 + "\n")
-    with pytest.raises(ConfigError, match="'0{33}' is no document id"):
+    with pytest.raises(ConfigError, match=r"'0{33}' is no document id"):
         read_withdrawn(tmp_path / "long")
     with pytest.raises(ConfigError, match=r"data.withdrawn \(.*none\) cannot be read: No such file"):
         read_withdrawn(tmp_path / "none")

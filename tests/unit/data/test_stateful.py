@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.data.batch import IGNORED
 from pipeline.data.mixture import source_names
 from pipeline.data.stateful import Source, StatefulLoader
-from pipeline.errors import CheckpointError, ConfigError
+from pipeline.errors import CheckpointError, ConfigError, CorpusError
 from tests.unit.corpus.build import write_corpus
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "loader.md"
@@ -161,6 +161,23 @@ def test_documents_are_kept_apart_and_packed_as_asked(corpora: Path) -> None:
                  for row in one[:, 0].tolist()}  # fmt: skip
         whole = set(range(200, 289))  # a document that windows cut
         assert any(whole & set(row) and not whole <= set(row) for row in found) == (packing == "concat")
+
+
+def test_each_seed_has_an_order_of_its_own_within_a_shard(corpora: Path) -> None:
+    orders = set()
+    for seed in range(8):
+        [batch] = take([build(corpora, weights={"code": 1.0}, seed=seed, global_size=11)], 1, 11)
+        firsts = batch[:, 0, 0].tolist()
+        orders.add(tuple(token for token in firsts if token < 21_000))
+    assert len(orders) == 8
+
+
+def test_a_split_is_read_as_asked(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "web", {"web": [[range(30)]]}, split="validation")
+    loader = build(tmp_path, weights={"web": 1.0}, split="validation")
+    assert set(read(take([loader], 1))) <= set(range(30))
+    with pytest.raises(CorpusError, match="source 'web' is not in the corpus"):
+        build(tmp_path, weights={"web": 1.0})
 
 
 def test_a_state_goes_on_where_shards_were_appended(corpora: Path, tmp_path: Path) -> None:

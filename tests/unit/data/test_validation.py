@@ -75,6 +75,10 @@ def test_every_target_of_a_corpus_is_scored_once(corpus: Corpus, length: int, mi
     assert sorted(found) == expected
 
 
+def test_no_more_sequences_than_asked_for(corpus: Corpus) -> None:
+    assert sum(bool((one.labels != IGNORED).any()) for one in corpus_batches(corpus.folder, 4, 1, 3)) == 3
+
+
 def test_several_corpora_are_read_one_after_another(corpus: Corpus, tmp_path: Path) -> None:
     assert list(held_out_corpora([corpus, corpus]).shards) == ["0/code", "0/web", "1/code", "1/web"]
 
