@@ -214,12 +214,20 @@ def listening(process: psutil.Process) -> list[Any]:
         return []
 
 
+def name_of(process: psutil.Process) -> str:
+    """Its name; none if it has ended in the meantime."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def test_nobody_else_can_reach_it(embedded: RayTasks) -> None:
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
     addresses = {connection.laddr.ip for process in family for connection in listening(process)}
     assert addresses
     assert addresses <= set(LOOPBACK)
-    [gcs] = [process for process in family if process.name() == "gcs_server"]
+    [gcs] = [process for process in family if name_of(process) == "gcs_server"]
     [port] = [connection.laddr.port for connection in listening(gcs)]
     stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     code = f"from ray._raylet import GcsClient; GcsClient(address='127.0.0.1:{port}').get_all_node_info(timeout=5)"
