@@ -1,14 +1,16 @@
 """What ships: recipes, starter configs, the JSON schema."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.config.cluster import ClusterConfig
-from pipeline.config.load import load, read_mapping
+from pipeline.config.load import load, read_mapping, validate
 from pipeline.config.run import RunConfig
 from pipeline.config.schema import schema_text
 from pipeline.config.stages import STAGES, load_stage
@@ -101,3 +103,12 @@ def test_the_schema_is_whole() -> None:
 
 def test_the_schema_that_ships_is_current() -> None:
     assert not SCHEMA.exists() or SCHEMA.read_text(encoding="utf-8") == schema_text()
+
+
+def test_the_example_of_a_changing_run_is_valid() -> None:
+    [block] = re.findall(r"```yaml\n(data:.*?)```", (ROOT / "docs" / "configuration.md").read_text(), re.DOTALL)
+    config = read_mapping(ROOT / "configs" / "pretrain" / "1b.yaml") | yaml.safe_load(block)
+    config["model"] = config["model"] | {"max_positions": 8192}
+    found = validate(RunConfig, config, "docs/configuration.md")
+    assert [one.first_step for one in found.stretches[:2]] == [0, 2000]
+    assert [one.sequence_length for one in found.stretches] == [2048, 2048, 8192, 8192]
