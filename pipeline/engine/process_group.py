@@ -59,7 +59,7 @@ class ProcessGroup:
         values = self.gather(value)
         other = next((rank for rank, one in enumerate(values) if one != values[0]), None)
         if other is not None:
-            raise _on_all_ranks(
+            raise known_everywhere(
                 RunError(f"rank {other} reads another {what} than rank 0; give the same files to all nodes")
             )
 
@@ -75,7 +75,7 @@ class ProcessGroup:
                 outcome[0] = RunError(f"{error.filename or 'a file'}: {error.strerror}; mend the file system's state")
         dist.broadcast_object_list(outcome, src=0, group=self.control)
         if isinstance(outcome[0], TarmacError):
-            raise _on_all_ranks(outcome[0])
+            raise known_everywhere(outcome[0])
         return outcome[0]
 
     def agree(self, act: Callable[[], Value]) -> Value:
@@ -87,7 +87,7 @@ class ProcessGroup:
             mine = error
         errors = self.gather(mine if isinstance(mine, TarmacError) else None)
         if any(errors):
-            raise _on_all_ranks(next(error for error in errors if error))
+            raise known_everywhere(next(error for error in errors if error))
         assert not isinstance(mine, TarmacError)
         return mine
 
@@ -126,7 +126,7 @@ def told_in_one_sentence() -> Iterator[None]:
         ) from error
 
 
-def _on_all_ranks(error: TarmacError) -> TarmacError:
+def known_everywhere(error: TarmacError) -> TarmacError:
     """The error, known to be raised on every rank."""
     error.on_all_ranks = True
     return error

@@ -8,7 +8,7 @@ from pipeline.runtime.files import append_json_line, read_json_lines
 
 
 class Journal:
-    """`journal.jsonl` in a run folder: start, resume, save, corrupt, end."""
+    """`journal.jsonl` in a run folder: start, resume, phase, save, corrupt, end."""
 
     def __init__(self, folder: str | Path) -> None:
         """Open the journal of a run folder, which need not have one yet."""

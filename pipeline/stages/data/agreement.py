@@ -3,7 +3,7 @@
 from pipeline.data.corpora import Corpora, LostTokensError
 from pipeline.data.loader import Sequences
 from pipeline.data.phases import DamagedChunk
-from pipeline.engine.process_group import ProcessGroup
+from pipeline.engine.process_group import ProcessGroup, known_everywhere
 from pipeline.errors import CorpusError, TarmacError
 
 _Ends = dict[tuple[str, int], str]
@@ -37,7 +37,7 @@ class DataAgreement:
         errors = [one for one, _ in told if one is not None]
         found = [one for one in errors if self._leaves_out and isinstance(one, LostTokensError)]
         if len(found) < len(errors):
-            raise _on_all_ranks(next(one for one in errors if one not in found))
+            raise known_everywhere(next(one for one in errors if one not in found))
         return sorted({chunk for one in found for chunk in one.lost})
 
     def _ends_read(self) -> _Ends:
@@ -52,12 +52,7 @@ class DataAgreement:
     def _compare(self, rank: int, ends: _Ends) -> None:
         for (name, shard), checksum in ends.items():
             if self._ends.setdefault((name, shard), checksum) != checksum:
-                raise _on_all_ranks(CorpusError(
+                raise known_everywhere(CorpusError(
                     f"source {name}, shard {shard}: rank {rank} reads other ends of documents than ranks before it;"
                     " run `tarmac verify --repair` on each node's copy of the corpus"
                 ))  # fmt: skip
-
-
-def _on_all_ranks(error: TarmacError) -> TarmacError:
-    error.on_all_ranks = True
-    return error
