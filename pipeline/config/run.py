@@ -7,18 +7,11 @@ from typing import Literal, NamedTuple
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.data import CorpusData, Data, DataPhase
+from pipeline.config.faults import Faults
 from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
 from pipeline.config.optimization import Batch, Duration, Engine, Optimizer, Schedule
-
-
-class Checkpoints(Config):
-    """When checkpoints are written and which are kept."""
-
-    every_steps: PositiveInt = 1000
-    """Steps between two checkpoints; the last step is always saved."""
-    keep_last: PositiveInt = 3
-    """How many are kept; older ones are deleted after a newer one is committed."""
 
 
 class Evaluation(Config):
@@ -108,6 +101,8 @@ class RunConfig(Config):
     """DeepSpeed."""
     checkpoints: Checkpoints = Checkpoints()
     """Saving."""
+    faults: Faults = Faults()
+    """What is done when something goes wrong."""
     evaluation: Evaluation = Evaluation()
     """Measuring on held-out data."""
     tracking: Tracking = Tracking()

@@ -54,6 +54,12 @@ class ProcessGroup:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def gather_to_main(self, value: Value) -> list[Value] | None:
+        """Every rank's value, on rank 0; None on the others."""
+        values: list[Any] | None = [None] * self.ranks.world_size if self.ranks.is_main else None
+        dist.gather_object(value, values, dst=0, group=self.control)
+        return values
+
     def require_same(self, what: str, value: str) -> None:
         """Raise RunError on all ranks unless all give the same value."""
         values = self.gather(value)

@@ -81,7 +81,7 @@ def load_base(run: str | Path, step: int | None, *, dtype: str, attention: str) 
     config = read_run(run)
     folder, commit = find_checkpoint(Path(run) / "checkpoints", step)
     require_seal(Path(run), commit)
-    weights = load_weights(folder, commit)
+    weights = load_weights(folder)
     if isinstance(config.adapter, LoraAdapter):
         model = _merged(config, commit, weights, attention)
     else:

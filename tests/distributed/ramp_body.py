@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from pipeline.data.batch import Batch, MicroBatch
-from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
-from pipeline.engine.checkpoint.saving import save_checkpoint
+from pipeline.engine.checkpoint.finding import newest_good
+from pipeline.engine.checkpoint.fragments import prepare
+from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.runtime.ranks import ranks_from_environment
-from tests.distributed.training_body import MICRO, VOCABULARY, run_config, share_of, start
+from tests.distributed.training_body import MICRO, VOCABULARY, run_config, save, share_of, start
 
 NUM_MICRO_BATCHES = (2, 5, 5, 1, 5, 3)
 """Of each step, on each of two ranks."""
@@ -62,14 +63,16 @@ def ramp_run(configs: list[dict[str, Any]], folder_of_runs: str, kill_at: int | 
         engine = start(run_config(**changes), group)
         commit = newest_good(group, checkpoints, lambda name, reason: None)
         if commit:
-            load_checkpoint(engine, checkpoints, commit, exclude_frozen=False)
+            load_checkpoint(engine, checkpoints, commit)
+        else:
+            prepare(engine)
         curve = []
         for step in range(commit.step if commit else 0, len(LENGTHS)):
             if step == kill_at:
                 break
             curve.append(measure(engine, ramp_batch(step, group)))
             if step % 2 and kill_at is not None:
-                save_checkpoint(engine, checkpoints, step + 1, {}, exclude_frozen=False)
+                save(engine, checkpoints, step + 1)
         if step == kill_at and number == len(configs) - 1:
             engine._forward(ramp_batch(step, group).micro_batches[0])
             os.kill(os.getpid(), signal.SIGKILL)

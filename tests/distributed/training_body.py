@@ -9,8 +9,10 @@ import torch
 from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
-from pipeline.engine.checkpoint.loading import load_checkpoint, newest_good
-from pipeline.engine.checkpoint.saving import save_checkpoint
+from pipeline.engine.checkpoint.finding import newest_good
+from pipeline.engine.checkpoint.fragments import prepare
+from pipeline.engine.checkpoint.loading import load_checkpoint
+from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.build import fresh_model, llama_config
@@ -83,17 +85,26 @@ def resumed(configs: list[dict[str, Any]], folder_of_runs: str) -> list[dict[str
     for number, changes in enumerate(configs):
         checkpoints = Path(folder_of_runs) / str(number)
         engine = start(run_config(**changes), group)
+        prepare(engine)
         train(engine, range(2))
-        save_checkpoint(engine, checkpoints, 2, {}, exclude_frozen=False)
+        save(engine, checkpoints, 2)
         whole = train(engine, range(2, 4))
         engine.close()
         engine = start(run_config(**changes), group)
         commit = newest_good(group, checkpoints, lambda name, reason: None)
-        load_checkpoint(engine, checkpoints, commit, exclude_frozen=False)
+        load_checkpoint(engine, checkpoints, commit)
         results.append({"whole": whole, "resumed": train(engine, range(2, 4))})
         engine.close()
     group.close()
     return results
+
+
+def save(engine: Engine, checkpoints: Path, step: int) -> None:
+    """Save and wait for it."""
+    saver = Saver(engine, checkpoints)
+    saver.begin(Label(step, {}))
+    saver.finish()
+    saver.close()
 
 
 def train(engine: Engine, steps: range) -> list[float]:

@@ -1,8 +1,7 @@
 """Small real things for tests: a tokenizer trained here, a corpus of a few documents, a Llama of 2 layers."""
 
-import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from pipeline.corpus.chunk import Chunk, DocumentRecord
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Manifest, ShardEntry, TokenizerEntry, write_manifest
 from pipeline.corpus.writer import write_shard
-from pipeline.engine.checkpoint.commit import Commit, FileRecord, begin, commit
-from pipeline.engine.checkpoint.saving import STATE_FOLDER
+from pipeline.engine.checkpoint.commit import Commit, begin, commit, hashed_file
+from pipeline.engine.checkpoint.index import INDEX_NAME, index_of
+from pipeline.engine.checkpoint.tensors import Part, write_tensors
 from pipeline.runtime.files import write_text
 from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.tokenizer.base import Tokenizer
@@ -142,12 +142,23 @@ def small_run(
     write_text(folder / "config.yaml", dump(validate(RunConfig, config, "small run")))
     write_text(folder / "model.json", model.config.to_json_string())
     tokenizer.save(folder / "tokenizer")
-    partial = begin(folder / "checkpoints", step)
-    path = partial / STATE_FOLDER / "mp_rank_00_model_states.pt"
-    path.parent.mkdir()
-    torch.save({"module": {f"model.{name}": tensor for name, tensor in model.state_dict().items()}}, path)
-    content = path.read_bytes()
-    record = FileRecord(str(path.relative_to(partial)), len(content), hashlib.sha256(content).hexdigest())
+    weights = {f"master/model.{name}": weight for name, weight in model.named_parameters()}
     state = {"tokenizer": tokenizer.fingerprint(), STATE_KEY: seal(folder)}
-    commit(partial, Commit(step, 1, state, (record,)))
+    small_checkpoint(folder / "checkpoints", step, weights, state)
     return folder
+
+
+def small_checkpoint(
+    checkpoints: Path, step: int, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None
+) -> Commit:
+    """A committed checkpoint of whole tensors by kind and name, as one rank writes it."""
+    partial = begin(checkpoints, step)
+    parts = [
+        Part(key, tuple(one.shape), 0, one.numel(), one.dtype, lambda one=one: one.detach().reshape(-1))
+        for key, one in tensors.items()
+    ]
+    file, written = write_tensors(partial, "state/rank-00000.safetensors", parts)
+    index = hashed_file(partial, INDEX_NAME, index_of("AdamW", written, {}).to_bytes())
+    record = Commit(step, 1, 0, {}, dict(state or {}), (index, file))
+    commit(partial, record)
+    return record

@@ -3,6 +3,7 @@
     step-00001000.partial/   being written; deleted when found at the next save
     step-00001000/           whole: COMMIT.json lists every file with its size and sha256, and carries its own checksum
     step-00001000.corrupt/   failed verification; REASON.txt says why
+    step-00001000.abandoned-1/   what the first rollback went back behind; never read again
 
 The hashes stop damage, not an attacker who can rewrite COMMIT.json too.
 """
@@ -12,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from pipeline.errors import CheckpointError
 from pipeline.runtime.files import sync_file, sync_folder, write_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COMMIT_NAME = "COMMIT.json"
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 
@@ -45,6 +46,10 @@ class Commit:
     """Updates made."""
     world_size: int
     """Ranks that wrote it."""
+    branch: int
+    """How often the run was rolled back before."""
+    made_by: dict[str, Any]
+    """ZeRO stage, precision, host and time; for people, nothing depends on it."""
     state: dict[str, Any]
     """The training state besides tensors: tokens seen, phase table, what the weights belong to."""
     files: tuple[FileRecord, ...] = field(default_factory=tuple)
@@ -54,13 +59,6 @@ class Commit:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(file.bytes for file in self.files)
-
-    def record(self, name: str) -> FileRecord:
-        """A file's record. Raises CheckpointError if the commit does not list it."""
-        for file in self.files:
-            if file.name == name:
-                return file
-        raise CheckpointError(f"{name} is not listed in {COMMIT_NAME} of step {self.step}; it will not be read")
 
 
 def step_name(step: int) -> str:
@@ -103,6 +101,15 @@ def commit(partial: Path, commit: Commit) -> Path:
     return final
 
 
+def hashed_file(folder: Path, name: str, data: bytes) -> FileRecord:
+    """Write a small file of a checkpoint, synced; what it is. Raises OSError."""
+    with open(folder / name, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileRecord(name, len(data), hashlib.sha256(data).hexdigest())
+
+
 def _keep_only(folder: Path, names: set[str]) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and str(path.relative_to(folder)) not in names:
@@ -120,8 +127,11 @@ def read_commit(folder: Path) -> Commit:
         checksum = body.pop("checksum")
         if checksum != _checksum(body):
             raise CheckpointError(f"{folder.name}: {COMMIT_NAME} does not match its checksum")
-        if body.pop("format_version") != FORMAT_VERSION:
-            raise CheckpointError(f"{folder.name}: {COMMIT_NAME} has another format version than {FORMAT_VERSION}")
+        if (version := body.pop("format_version")) != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{folder.name}: {COMMIT_NAME} has format version {version}, this Tarmac reads {FORMAT_VERSION};"
+                " go on with the Tarmac that wrote it"
+            )
         files = tuple(FileRecord(**file) for file in body.pop("files"))
         return Commit(**body, files=files)
     except FileNotFoundError as error:
@@ -184,14 +194,3 @@ def set_aside(folder: Path, reason: str) -> Path:
     (target / "REASON.txt").write_text(reason + "\n", encoding="utf-8")
     sync_folder(target.parent)
     return target
-
-
-def delete_old(checkpoints: Path, keep_last: int) -> list[int]:
-    """Delete all but the newest `keep_last` checkpoints, and return the steps deleted."""
-    old: Sequence[int] = committed_steps(checkpoints)[:-keep_last]
-    for step in old:
-        folder = checkpoints / step_name(step)
-        doomed = folder.with_name(f"{folder.name}.partial")  # a kill in the middle must not leave half a checkpoint
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed)
-    return list(old)

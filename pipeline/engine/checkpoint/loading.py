@@ -1,88 +1,108 @@
-"""Loading: the newest checkpoint that verifies, chosen by all ranks together; bad ones are set aside."""
+"""Loading: each rank reads the stretches that it holds, whatever stage and number of ranks wrote them.
 
-from collections.abc import Callable, Sequence
+A checkpoint knows tensors and their pieces, not ranks, so resuming and resharding are one way. What a rank holds after
+loading is compared with the checksums that the tensors had when they were saved.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.engine.checkpoint.commit import (
-    Commit,
-    committed_steps,
-    faults,
-    read_commit,
-    set_aside,
-    step_name,
-    unlisted,
+import torch
+
+from pipeline.engine.checkpoint.checksum import combined
+from pipeline.engine.checkpoint.commit import Commit, step_name
+from pipeline.engine.checkpoint.fragments import (
+    FROZEN,
+    MASTER,
+    Fragment,
+    fragments,
+    hide_parameters,
+    optimizer_name,
+    prepare,
+    publish,
 )
-from pipeline.engine.checkpoint.saving import STATE_FOLDER
-from pipeline.engine.checkpoint.storage import VerifiedStorage
+from pipeline.engine.checkpoint.index import Index, read_index, require_whole
+from pipeline.engine.checkpoint.tensors import DTYPES, TensorReader, as_bytes
 from pipeline.engine.engine import Engine
-from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError
 
-OnCorrupt = Callable[[str, str], None]
-"""Told the folder name and the reason, on rank 0."""
+_Digest = tuple[str, int, int, int]
+"""Key, first element, elements, CRC-32 of a stretch."""
 
 
-def newest_good(group: ProcessGroup, checkpoints: Path, on_corrupt: OnCorrupt) -> Commit | None:
-    """The commit of the newest checkpoint that verifies; None if there never was one. The ranks share the work.
+def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclude_frozen: bool = False) -> None:
+    """Put a verified checkpoint's weights and optimizer state into the engine; all ranks call it.
 
-    Raises:
-        CheckpointError: There were checkpoints, and none is whole: training would start over in silence.
-    """
-    rejected: list[str] = []
-    while True:
-        candidate = group.main_decides(lambda: _newest(checkpoints, rejected))
-        if candidate is None:
-            return None
-        step, commit, reason = candidate
-        folder = checkpoints / step_name(step)
-        if commit is not None and not reason:
-            mine = commit.files[group.ranks.rank :: group.ranks.world_size]
-            found = [fault for faults_ in group.gather(faults(folder, mine)) for fault in faults_]
-            if not found:
-                return commit
-            reason = "; ".join(found)
-        rejected.append(folder.name)
-        group.main_decides(lambda folder=folder, reason=reason: _reject(folder, reason, on_corrupt))
-
-
-def _newest(checkpoints: Path, rejected: Sequence[str]) -> tuple[int, Commit | None, str] | None:
-    steps = committed_steps(checkpoints)
-    if not steps and rejected:
-        raise CheckpointError(
-            f"no checkpoint in {checkpoints} is whole ({', '.join(rejected)} set aside as .corrupt);"
-            " choose another output, or delete the run to start over"
-        )
-    if not steps:
-        return None
-    try:
-        folder = checkpoints / step_name(steps[-1])
-        commit = read_commit(folder)
-        return steps[-1], commit, "; ".join(unlisted(folder, commit))
-    except CheckpointError as error:
-        return steps[-1], None, str(error)
-
-
-def _reject(folder: Path, reason: str, on_corrupt: OnCorrupt) -> None:
-    set_aside(folder, reason)
-    on_corrupt(folder.name, reason)
-
-
-def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, exclude_frozen: bool) -> None:
-    """Put a verified checkpoint's weights and optimizer state into the engine.
+    Args:
+        engine: An engine of the same model and kind of optimizer, at any stage, on any number of ranks.
+        checkpoints: The run's `checkpoints` folder.
+        commit: Which of them.
+        exclude_frozen: Weights that are not trained are not in it, and stay.
 
     Raises:
-        CheckpointError: It was written by another number of ranks, or a file changed since it was verified.
+        CheckpointError: It is of another model or optimizer, before anything is touched; or what arrived is not what
+            was saved. On all ranks.
     """
-    world_size = engine.group.ranks.world_size
-    if commit.world_size != world_size:
-        raise CheckpointError(
-            f"{step_name(commit.step)} was written by {commit.world_size} ranks and this job has {world_size};"
-            f" resume with {commit.world_size} ranks"
-        )
     folder = checkpoints / step_name(commit.step)
-    storage = VerifiedStorage()
-    storage.read_from(folder, commit)
-    engine.deepspeed.checkpoint_engine = storage
-    loaded, _ = engine.deepspeed.load_checkpoint(str(folder), tag=STATE_FOLDER, load_module_strict=not exclude_frozen)
-    if loaded is None:
-        raise CheckpointError(f"{folder} holds no state that DeepSpeed can load; delete it to resume from an older one")
+    index = engine.group.agree(lambda: _fitting_index(engine, folder))
+    hide_parameters(engine)
+    prepare(engine, index.step_counts)
+    mine = [one for one in fragments(engine) if not (exclude_frozen and one.kind == FROZEN)]
+    digests = engine.group.agree(lambda: _fill(mine, index, TensorReader(folder, index)))
+    publish(engine)
+    told = engine.group.gather_to_main(digests) or []
+    engine.group.main_decides(lambda: _compare(folder, index, [one for theirs in told for one in theirs]))
+
+
+def _fitting_index(engine: Engine, folder: Path) -> Index:
+    index, optimizer = read_index(folder), optimizer_name(engine)
+    if index.optimizer != optimizer:
+        raise CheckpointError(
+            f"{folder.name} holds the state of {index.optimizer} and this run's optimizer is {optimizer}; choose"
+            " another output and start from its weights (model.type: checkpoint)"
+        )
+    have = {one.name: one.shape for one in fragments(engine) if one.kind == MASTER}
+    saved = {name: one.shape for name, one in index.names(MASTER).items()}
+    wrong = [name for name in have if have[name] != saved.get(name)]
+    trainable = {name for name, one in engine.deepspeed.module.named_parameters() if one.requires_grad}
+    wrong += sorted(saved.keys() - trainable)
+    if wrong:
+        raise CheckpointError(
+            f"{folder.name} is of another model: {wrong[0]} has the shape {saved.get(wrong[0], 'none')} there and"
+            f" {have.get(wrong[0], 'none')} here; restore the run's config, or choose another output"
+        )
+    return index
+
+
+def _fill(mine: Sequence[Fragment], index: Index, reader: TensorReader) -> list[_Digest]:
+    """Read what this rank holds; the checksums of what it owns, as it is in memory then."""
+    digests = []
+    for one in mine:
+        saved = DTYPES[index.tensor(one.key).dtype]
+        target = one.view if one.view.dtype == saved else torch.empty(one.view.numel(), dtype=saved)
+        reader.read_into(one.key, one.start, target)
+        if target is not one.view:
+            one.view.copy_(target)
+        if one.is_owned:
+            crc = zlib.crc32(as_bytes(target.to("cpu").contiguous()))
+            digests.append((one.key, one.start, one.view.numel(), crc))
+    return digests
+
+
+def _compare(folder: Path, index: Index, digests: Sequence[_Digest]) -> None:
+    """Raise unless each whole tensor is what was saved."""
+    by_key: dict[str, list[_Digest]] = defaultdict(list)
+    for digest in digests:
+        by_key[digest[0]].append(digest)
+    for key, pieces in by_key.items():
+        pieces.sort(key=lambda piece: piece[1])
+        record = index.tensor(key)
+        size = DTYPES[record.dtype].itemsize
+        require_whole(key, record.shape, [(start, length) for _, start, length, _ in pieces])
+        if combined((crc, length * size) for _, _, length, crc in pieces) != record.crc32:
+            raise CheckpointError(
+                f"{folder.name}: {key} did not arrive as it was saved; check the machines' memory and disks, and resume"
+                " from an older checkpoint"
+            )

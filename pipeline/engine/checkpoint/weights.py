@@ -1,11 +1,9 @@
-"""The trained weights of a checkpoint as whole fp32 tensors, without a job: for export, evaluation and fine-tuning."""
+"""The trained weights of a checkpoint as whole tensors, without a job: for export, evaluation and fine-tuning."""
 
-import io
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
 from pipeline.engine.checkpoint.commit import (
     Commit,
@@ -15,7 +13,9 @@ from pipeline.engine.checkpoint.commit import (
     step_name,
     unlisted,
 )
-from pipeline.engine.checkpoint.saving import STATE_FOLDER
+from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER
+from pipeline.engine.checkpoint.index import read_index
+from pipeline.engine.checkpoint.tensors import TensorReader
 from pipeline.errors import CheckpointError
 from pipeline.runtime.logs import get_logger
 
@@ -54,16 +54,36 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")
 
 
-def load_weights(folder: Path, commit: Commit) -> dict[str, torch.Tensor]:
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Whole fp32 weights by parameter name, of a checkpoint that `find_checkpoint` has verified.
 
-    With ZeRO these are the master weights; the bf16 weights that trained are exactly their rounding.
+    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding.
+
+    Raises:
+        CheckpointError: It is not as its index says.
     """
-    if any(file.name.endswith("optim_states.pt") for file in commit.files):
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # DeepSpeed narrates every file
-            weights = get_fp32_state_dict_from_zero_checkpoint(str(folder), tag=STATE_FOLDER)
-    else:
-        path = folder / STATE_FOLDER / "mp_rank_00_model_states.pt"
-        states = torch.load(path, map_location="cpu", weights_only=False)
-        weights = states["module"]
-    return {name.removeprefix(_OBJECTIVE_PREFIX): tensor.float() for name, tensor in weights.items()}
+    index = read_index(folder)
+    reader = TensorReader(folder, index)
+    return {
+        name.removeprefix(_OBJECTIVE_PREFIX): reader.whole(f"{kind}/{name}").float()
+        for kind in (MASTER, FROZEN, BUFFER)
+        for name in index.names(kind)
+    }
+
+
+def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The mean of several checkpoints' weights, summed in fp64. Raises CheckpointError if they are of other models.
+
+    Averaging along a run's path: Izmailov et al. 2018, arXiv:1803.05407.
+    """
+    first, *others = folders
+    totals = {name: weight.double() for name, weight in load_weights(first).items()}
+    for folder in others:
+        weights = load_weights(folder)
+        if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in totals.items()}:
+            raise CheckpointError(
+                f"{folder.name} is of another model than {first.name}; average checkpoints of one run"
+            )
+        for name, weight in weights.items():
+            totals[name] += weight
+    return {name: (total / len(folders)).float() for name, total in totals.items()}

@@ -1,68 +1,132 @@
-"""Saving every so many steps, at the end, and when the run is asked to stop."""
+"""Saving: when it is time, at the end, and when the run is asked to stop; written beside training where possible."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from pipeline.config.run import Checkpoints
-from pipeline.engine.checkpoint.commit import delete_old
-from pipeline.engine.checkpoint.saving import save_checkpoint
-from pipeline.engine.engine import Engine
+from pipeline.config.checkpoints import Checkpoints
+from pipeline.engine.checkpoint.retention import delete_old
+from pipeline.engine.checkpoint.saving import Label, Saved, Saver
+from pipeline.errors import CheckpointError
+from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.train.loop import StepInfo
+from pipeline.train.pulse import Pulse
 
 _log = get_logger("checkpoints")
 
 
 class CheckpointHook:
-    """Commits checkpoints and deletes old ones."""
+    """Begins checkpoints, sees to it that they are committed, and tells the journal."""
 
     def __init__(
         self,
-        engine: Engine,
+        saver: Saver,
         run: Path,
         settings: Checkpoints,
-        state: Callable[[int], dict[str, Any]],
-        exclude_frozen: bool,
+        label: Callable[[int], Label],
+        tokens_at: Callable[[int], int],
+        pulse: Pulse,
+        is_main: bool,
     ) -> None:
         """Set up.
 
         Args:
-            engine: What is saved.
+            saver: Writes them.
             run: The run folder.
-            settings: When, and how many are kept.
-            state: The training state besides tensors after a number of steps, JSON values.
-            exclude_frozen: Leave out weights that are not trained.
+            settings: When they are written, and what a failure does to the run.
+            label: What a checkpoint after a number of steps is of; all ranks call it.
+            tokens_at: Tokens seen before a step.
+            pulse: By which ranks tell that they are done writing, and rank 0 that its clock says it is time.
+            is_main: Whether this rank writes the journal.
         """
-        self._engine, self._run, self._settings, self._state = engine, run, settings, state
-        self._exclude_frozen = exclude_frozen
+        self._saver, self._settings, self._label, self._tokens_at = saver, settings, label, tokens_at
+        self._journal, self._is_main = Journal(run), is_main
+        self._last_time = time.monotonic()
+        self._busy = pulse.ask(lambda info: saver.is_busy)
+        self._clock = pulse.ask_main(lambda info: self._minutes_are_over())
         self.last_saved = -1
         """Step of the newest checkpoint of this session."""
+        self._last_begun = -1
 
     def __call__(self, info: StepInfo) -> None:
-        """Save when it is time."""
-        if info.step % self._settings.every_steps == 0 or info.is_last:
-            self.save(info.step)
+        """Go on with a save that is under way; begin one when it is time."""
+        if self._saver.is_pending and not self._busy:
+            self._guarded(self._saver.advance)
+        if self._is_due(info.step):
+            self.save(info.step, wait=info.is_last, must=info.is_last)
+        elif info.is_last:
+            self.save(info.step, must=True)
 
-    def save(self, step: int) -> None:
-        """Save after a step, unless that was done."""
-        if step == self.last_saved:
-            return
-        start = time.perf_counter()
-        checkpoints = self._run / "checkpoints"
-        commit = save_checkpoint(self._engine, checkpoints, step, self._state(step), self._exclude_frozen)
-        self.last_saved = step
-        if self._engine.group.ranks.is_main:
-            seconds = round(time.perf_counter() - start, 3)
-            Journal(self._run).write("save", step=step, bytes=commit.bytes, seconds=seconds)
-            _log.info("step %d  saved %.1f MB in %.2f s", step, commit.bytes / 1e6, seconds)
-            self._delete_old(checkpoints)
+    def save(self, step: int, wait: bool = True, must: bool = False) -> None:
+        """Save after a step, unless that was done.
 
-    def _delete_old(self, checkpoints: Path) -> None:
-        """An old checkpoint that cannot be deleted is no reason to end a healthy run."""
+        Args:
+            step: Updates made.
+            wait: Return when it is committed, or has failed.
+            must: Raise CheckpointError if it fails, whatever the settings say: nothing follows that could.
+        """
+        if step != self._last_begun:
+            self._guarded(self._saver.finish)
+            self._last_begun, self._last_time = step, time.monotonic()
+            self._guarded(lambda: self._saver.begin(self._label(step)), must)
+        if wait:
+            self._guarded(self._saver.finish, must)
+
+    def settle(self) -> None:
+        """Wait for a save that is under way. Raises CheckpointError as the settings say."""
+        self._guarded(self._saver.finish)
+
+    def _is_due(self, step: int) -> bool:
+        settings = self._settings
+        by_steps = settings.steps is not None and step % settings.steps == 0
+        tokens = settings.every_tokens
+        by_tokens = tokens is not None and self._tokens_at(step) // tokens > self._tokens_at(step - 1) // tokens
+        return by_steps or by_tokens or bool(self._clock)
+
+    def _minutes_are_over(self) -> bool:
+        minutes = self._settings.every_minutes
+        return minutes is not None and time.monotonic() - self._last_time >= 60 * minutes
+
+    def _guarded(self, act: Callable[[], Saved | None], must: bool = False) -> None:
         try:
-            delete_old(checkpoints, self._settings.keep_last)
+            saved = act()
+        except CheckpointError as error:
+            if must or self._settings.on_error == "stop":
+                raise
+            self._tell("save_failed", reason=str(error))
+            if self._is_main:
+                _log.error("training goes on without it: %s", error)
+            return
+        if saved is not None:
+            self._tell_saved(saved)
+
+    def _tell_saved(self, saved: Saved) -> None:
+        step, size = saved.commit.step, saved.commit.bytes
+        seconds, stall = round(saved.seconds, 3), round(self._saver.stall_seconds, 3)
+        self.last_saved = step
+        self._tell("save", step=step, branch=saved.commit.branch, bytes=size, seconds=seconds, stall_seconds=stall)
+        if self._is_main:
+            _log.info("step %d  saved %.1f MB in %.2f s, waited for %.2f s", step, size / 1e6, seconds, stall)
+
+    def _tell(self, event: str, **details: object) -> None:
+        """A line that the journal cannot take, on a full disk, is no reason to end a run whose checkpoint is there."""
+        if not self._is_main:
+            return
+        try:
+            self._journal.write(event, **details)
         except OSError as error:
-            _log.warning("an old checkpoint was not deleted: %s", error)
+            _log.warning("journal: %s was not noted (%s)", event, error)
+
+
+def tidy(run: Path, settings: Checkpoints) -> None:
+    """Delete old checkpoints; one that cannot be deleted is no reason to end a healthy run."""
+    try:
+        measured = {}
+        for row in read_json_lines(run / "metrics.jsonl") if settings.keep_best else ():
+            if (value := row.get(settings.best_metric)) is not None:
+                measured[row["step"]] = value
+        delete_old(run / "checkpoints", settings, measured)
+    except OSError as error:
+        _log.warning("an old checkpoint was not deleted: %s", error)

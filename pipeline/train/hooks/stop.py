@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 
-from pipeline.engine.process_group import ProcessGroup
 from pipeline.runtime.logs import get_logger
-from pipeline.runtime.signals import StopRequest
+from pipeline.runtime.signals import EXIT_INTERRUPTED, EXIT_REQUEUE, StopRequest
 from pipeline.train.loop import StepInfo, StopTraining
+from pipeline.train.pulse import Pulse
 
 _log = get_logger("stop")
 
 
 class StopHook:
-    """Asks all ranks after each step whether one was told to stop."""
+    """Learns after each step whether a rank was told to stop."""
 
-    def __init__(self, group: ProcessGroup, request: StopRequest, save: Callable[[int], None]) -> None:
+    def __init__(self, pulse: Pulse, request: StopRequest, save: Callable[[int], None]) -> None:
         """Set up; `save` is called with the step before the run stops."""
-        self._group, self._request, self._save = group, request, save
+        self._request, self._save = request, save
+        self._answers = {
+            status: pulse.ask(lambda info, status=status: request.status == status)
+            for status in (EXIT_INTERRUPTED, EXIT_REQUEUE)
+        }
 
     def __call__(self, info: StepInfo) -> None:
         """Stop if any rank was told to."""
-        status = self._group.max(self._request.status)
+        status = next((status for status, answer in self._answers.items() if answer), 0)
         if status and not info.is_last:
             reason = self._request.name or "another rank was told to stop"
             _log.warning("stopping after step %d: %s", info.step, reason)

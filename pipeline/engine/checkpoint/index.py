@@ -1,0 +1,154 @@
+"""The index of a checkpoint: which tensors it holds, in which pieces, in which files; written last, read first.
+
+{"optimizer": "AdamW", "step_counts": {name: updates}, "files": [name],
+ "tensors": {"master/name": {"shape", "dtype", "crc32", "pieces": [[file, start, length]]}}}
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.engine.checkpoint.checksum import combined
+from pipeline.errors import CheckpointError
+
+INDEX_NAME = "index.json"
+
+
+class Written(NamedTuple):
+    """A piece of a tensor as a rank wrote it."""
+
+    key: str
+    """Kind and name of the tensor."""
+    shape: tuple[int, ...]
+    """Shape of the whole tensor."""
+    dtype: str
+    """Type, as safetensors names it."""
+    file: str
+    """File inside the checkpoint."""
+    start: int
+    """First element, of the whole tensor laid out flat."""
+    length: int
+    """Elements."""
+    num_bytes: int
+    """Size."""
+    crc32: int
+    """CRC-32 of its bytes."""
+
+
+class Piece(NamedTuple):
+    """A stretch of a tensor in a file."""
+
+    file: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """One tensor of a checkpoint."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    crc32: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def length(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Index:
+    """All tensors of a checkpoint."""
+
+    optimizer: str
+    """Class of the optimizer that the moments are of."""
+    tensors: dict[str, TensorRecord]
+    """By kind and name."""
+    step_counts: dict[str, int] = field(default_factory=dict)
+    """Updates made of each parameter, which correct Adam's moments."""
+
+    def tensor(self, key: str) -> TensorRecord:
+        """A tensor's record. Raises CheckpointError if there is none."""
+        if key not in self.tensors:
+            raise CheckpointError(f"the checkpoint holds no {key}; it is of another model or optimizer")
+        return self.tensors[key]
+
+    def stretches(self, key: str, start: int, length: int) -> Iterator[tuple[Piece, int, int]]:
+        """Which pieces cover a stretch of a tensor: each with the first element wanted, of the whole, and how many."""
+        for piece in self.tensor(key).pieces:
+            begin, end = max(start, piece.start), min(start + length, piece.start + piece.length)
+            if begin < end:
+                yield piece, begin, end - begin
+
+    def names(self, kind: str) -> dict[str, TensorRecord]:
+        """Tensors of one kind, by their name."""
+        prefix = f"{kind}/"
+        return {key.removeprefix(prefix): one for key, one in self.tensors.items() if key.startswith(prefix)}
+
+    def to_bytes(self) -> bytes:
+        """As a file."""
+        files = sorted({piece.file for one in self.tensors.values() for piece in one.pieces})
+        numbers = {name: number for number, name in enumerate(files)}
+        tensors = {
+            key: {"shape": one.shape, "dtype": one.dtype, "crc32": one.crc32,
+                  "pieces": [(numbers[piece.file], piece.start, piece.length) for piece in one.pieces]}
+            for key, one in sorted(self.tensors.items())
+        }  # fmt: skip
+        body = {"optimizer": self.optimizer, "step_counts": self.step_counts, "files": files, "tensors": tensors}
+        return json.dumps(body).encode()
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a checkpoint whose files are verified. Raises CheckpointError."""
+    try:
+        body: dict[str, Any] = json.loads((folder / INDEX_NAME).read_bytes())
+        files = body["files"]
+        tensors = {
+            key: TensorRecord(tuple(one["shape"]), one["dtype"], one["crc32"],
+                              tuple(Piece(files[number], start, length) for number, start, length in one["pieces"]))
+            for key, one in body["tensors"].items()
+        }  # fmt: skip
+        return Index(body["optimizer"], tensors, body["step_counts"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"{folder.name}: {INDEX_NAME} cannot be read ({error}); use an older one"
+        ) from error
+
+
+def index_of(optimizer: str, written: Iterable[Written], step_counts: dict[str, int]) -> Index:
+    """The index of what all ranks wrote.
+
+    Raises:
+        CheckpointError: The pieces of a tensor do not cover it, or overlap: it would not be whole.
+    """
+    by_key: dict[str, list[Written]] = defaultdict(list)
+    for one in written:
+        by_key[one.key].append(one)
+    tensors = {key: _record(sorted(pieces, key=lambda piece: piece.start)) for key, pieces in by_key.items()}
+    return Index(optimizer, tensors, step_counts)
+
+
+def _record(pieces: Sequence[Written]) -> TensorRecord:
+    first = pieces[0]
+    require_whole(first.key, first.shape, [(piece.start, piece.length) for piece in pieces])
+    crc = combined((piece.crc32, piece.num_bytes) for piece in pieces)
+    return TensorRecord(
+        first.shape, first.dtype, crc, tuple(Piece(piece.file, piece.start, piece.length) for piece in pieces)
+    )
+
+
+def require_whole(key: str, shape: Sequence[int], pieces: Sequence[tuple[int, int]]) -> None:
+    """Raises CheckpointError unless pieces (first element, number), in order, are a whole tensor."""
+    end = 0
+    for start, length in pieces:
+        if start != end:
+            raise CheckpointError(f"{key}: its pieces {'overlap' if start < end else 'have a gap'} at element {end}")
+        end += length
+    if end != math.prod(shape):
+        raise CheckpointError(f"{key}: its pieces hold {end} of {math.prod(shape)} elements")
