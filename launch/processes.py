@@ -15,6 +15,8 @@ from pipeline.errors import RunError
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 30
+LAST_SECONDS = 10
+"""Ranks meet before they end: one that is left so long after another is stopped or stuck."""
 
 _GUARD = """
 read -r line
@@ -44,6 +46,7 @@ class JobProcess:
         self._ranks: list[psutil.Process] = []
         self._waiting: list[int] = []
         self._interrupts = 0
+        self._first_end: float | None = None
 
     def run(self) -> int:
         """Run until the command and all it started have ended, forwarding signals; the exit status for a shell.
@@ -58,6 +61,7 @@ class JobProcess:
                     self.forward(signum)
                 while (code := process.poll()) is None:
                     self._find_ranks(process.pid)
+                    self._end_ranks()
                     time.sleep(POLL_SECONDS)
                 lost = any(_is_alive(rank) for rank in self._ranks)
                 _end_group(process.pid)
@@ -81,6 +85,20 @@ class JobProcess:
             return  # a part of the tree ended while it was read; the next look finds the rest
         if len(ranks) > len(self._ranks):  # fewer: the tree is falling apart, and what was found must still be ended
             self._ranks = ranks
+
+    def _end_ranks(self) -> None:
+        """Kill what is left of the ranks LAST_SECONDS after the first ended.
+
+        DeepSpeed's `launch` sends TERM, which a stopped process does not get and the training loop only notes, and
+        waits 30 s before it kills. The exit status stays that of the rank which ended first.
+        """
+        left = [rank for rank in self._ranks if _is_alive(rank)]
+        if len(left) == len(self._ranks):
+            return
+        self._first_end = self._first_end or time.monotonic()
+        if time.monotonic() - self._first_end > LAST_SECONDS:
+            for rank in left:
+                rank.kill()
 
     def forward(self, signum: int) -> None:
         """Hand a signal to the ranks themselves.

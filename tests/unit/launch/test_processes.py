@@ -105,6 +105,14 @@ def test_a_killed_rank_ends_the_job_with_an_error(started: Started) -> None:
     started.assert_nothing_left()
 
 
+def test_a_killed_rank_ends_the_job_although_the_other_is_stopped(started: Started) -> None:
+    """A stopped process gets no TERM; DeepSpeed's own patience with it is 30 s."""
+    os.kill(started.pid("rank-0"), signal.SIGSTOP)
+    os.kill(started.pid("rank-1"), signal.SIGKILL)
+    assert started.process.wait(30) == 247
+    started.assert_nothing_left()
+
+
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_reaches_every_rank_and_their_status_comes_back(started: Started, signum: signal.Signals) -> None:
     started.process.send_signal(signum)
