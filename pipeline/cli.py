@@ -1,8 +1,9 @@
 """The `tarmac` command. Nothing heavy is imported before a command runs; only here do errors become exit statuses."""
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def _parser() -> ArgumentParser:
     _add_acting(commands, "export", _export, "write a Hugging Face folder",
                 "tarmac export configs/export/huggingface.yaml run=runs/demo output=exports/demo")  # fmt: skip
     _add_data(commands)
+    _add_doctor(commands)
     _add_generate(commands)
     _add_looking(commands)
     _add_init(commands)
@@ -91,6 +93,35 @@ def _add_data(commands: Any) -> None:
     parser.set_defaults(run=_data)
 
 
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="what a run's checkpoints would take here, and how often to write them",
+        description="Size of a run's checkpoints, speed and room of the output's file system (64 MB are written and"
+        f" removed), and how often to write them. {_ACT}",
+        epilog="Example: tarmac doctor configs/pretrain/demo.yaml --world-size 8",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="keys to override")
+    parser.add_argument("--world-size", type=_positive(int), help="number of ranks (as the environment says)")
+    parser.add_argument(
+        "--mttf-hours", type=_positive(float), metavar="H", help="hours between two failures of the job (50,677 by the"
+        " number of ranks)",
+    )  # fmt: skip
+    parser.set_defaults(run=_doctor)
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(word: str) -> float:
+        value = kind(word)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{word} must be above 0")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
 def _add_generate(commands: Any) -> None:
     parser = commands.add_parser(
         "generate",
@@ -129,6 +160,17 @@ def _add_looking(commands: Any) -> None:
     parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder, or a corpus's URL")
     parser.add_argument("--repair", metavar="CONFIG", help="make a corpus's bad shards anew by its config")
     parser.set_defaults(run=_verify)
+    parser = commands.add_parser(
+        "checkpoints",
+        help="list a run's checkpoints",
+        description="A run's checkpoints: size, age, what made them, why they are kept, whether they are whole; and"
+        " what lies beside them. Nothing is changed.",
+        epilog="Example: tarmac checkpoints runs/demo --verify",
+    )
+    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("--verify", action="store_true", help="compare every byte with its checksum")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_checkpoints)
     _add_explain(commands)
     parser = commands.add_parser(
         "report",
@@ -186,8 +228,10 @@ def _train(options: argparse.Namespace) -> int:
     config: Any = load_stage(options.config, options.overrides, allowed=options.stages)
     if options.dry_run:
         from pipeline.stages.plan import print_training_plan
+        from pipeline.stages.resume_plan import print_resume
 
         print_training_plan(config)
+        print_resume(config)
         return 0
     from pipeline.stages.train import train
 
@@ -247,6 +291,20 @@ def _verify(options: argparse.Namespace) -> int:
         repair = next(iter(entry_points(group="tarmac.repair"))).load()
         repair(options.folder, options.repair)
     return verify(options.folder)
+
+
+def _checkpoints(options: argparse.Namespace) -> int:
+    from pipeline.stages.checkpoints import list_checkpoints
+
+    return list_checkpoints(options.run_folder, options.json, options.verify)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from pipeline.config.stages import load_stage
+    from pipeline.stages.doctor import examine
+
+    config: Any = load_stage(options.config, options.overrides, allowed=("pretrain", "finetune"))
+    examine(config, options.world_size, options.mttf_hours)
 
 
 def _data(options: argparse.Namespace) -> None:

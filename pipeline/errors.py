@@ -40,8 +40,12 @@ class RunError(TarmacError):
     """A run folder cannot be used as asked: locked, made by another config, or incomplete."""
 
 
+class LockLostError(RunError):
+    """Another job took over the run folder; this one must write nothing more into it."""
+
+
 class DivergenceError(TarmacError):
-    """The loss is no longer a number; nothing of it is saved."""
+    """Losses or gradients are no numbers, step after step; no update was made with them."""
 
     exit_code = 1
     on_all_ranks = True

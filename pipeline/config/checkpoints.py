@@ -33,7 +33,8 @@ class Checkpoints(Config):
     on_error: Literal["stop", "continue"] = "stop"
     """What a checkpoint that cannot be written does to the run; the one before stays in either case."""
     upload: Place | None = None
-    """URL of a folder in an object store, such as `s3://bucket/run`, that gets a copy of each checkpoint."""
+    """URL of a folder in an object store, such as `s3://bucket/run`, that gets a copy of each checkpoint
+    and of what the run's folder can be made from again."""
 
     @model_validator(mode="after")
     def upload_is_a_url(self) -> "Checkpoints":

@@ -4,7 +4,6 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -15,23 +14,13 @@ from pydantic import (
 )
 
 from pipeline.config.base import Config
-
-
-def _without_secret(place: str) -> str:
-    """A query may be a signature, and configs are written down: it stands in an environment variable."""
-    if "://" in place and "?" in place and not re.fullmatch(r"\$\w+|\$\{\w+\}", place.partition("?")[2]):
-        raise ValueError("the query of a URL may be secret; put it into an environment variable: …?$NAME")
-    return place
-
-
-CorpusPlace = Annotated[str, AfterValidator(_without_secret)]
-"""A corpus folder, or its URL."""
+from pipeline.config.places import Place
 
 
 class SourceWeight(Config):
     """One source of a corpus and its share of the mixture."""
 
-    corpus: CorpusPlace
+    corpus: Place
     """The corpus folder, as `tarmac prep` wrote it, or its URL."""
     source: str
     """The source's name in that corpus."""

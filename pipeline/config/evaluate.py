@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
-from pipeline.config.data import CorpusCache, CorpusPlace
+from pipeline.config.data import CorpusCache
+from pipeline.config.places import Place
 
 
 class CorpusSet(Config):
@@ -13,7 +14,7 @@ class CorpusSet(Config):
 
     type: Literal["corpus"]
     """Tokenized shards."""
-    corpus: CorpusPlace
+    corpus: Place
     """The corpus folder, or its URL."""
     sequence_length: PositiveInt = 256
     """Tokens per window."""

@@ -16,6 +16,8 @@ class ExportConfig(Config):
     """The run folder."""
     step: PositiveInt | None = None
     """Which checkpoint; the newest good one if not given."""
+    average: PositiveInt = 1
+    """The mean of the weights of so many checkpoints, that one and those before it (arXiv:1803.05407)."""
     output: str
     """The folder to write; it must not exist."""
     dtype: Literal["bf16", "fp32"] = "bf16"

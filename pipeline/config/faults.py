@@ -14,7 +14,7 @@ class Spikes(Config):
     """`rollback` goes back to the last checkpoint before the spike and skips the data since then."""
     window_steps: PositiveInt = 128
     """Steps whose losses are compared with; nothing is judged before there are a quarter as many."""
-    threshold: PositiveFloat = 6.0
+    threshold: PositiveFloat = 8.0
     """Robust z-score above which a loss is an outlier."""
     consecutive_steps: PositiveInt = 5
     """Outliers in a row that make a spike; fewer pass as one bad batch."""

@@ -54,6 +54,8 @@ class CheckpointModel(Config):
     """The run folder."""
     step: PositiveInt | None = None
     """Which checkpoint; the newest good one if not given."""
+    average: PositiveInt = 1
+    """The mean of the weights of so many checkpoints, that one and those before it (arXiv:1803.05407)."""
 
 
 Model = Annotated[LlamaModel | CheckpointModel, Field(discriminator="type")]

@@ -14,15 +14,17 @@ from transformers import PreTrainedModel
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import IGNORED, Batch, MicroBatch
+from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.models.blocks import compile_blocks
 from pipeline.runtime.seeds import derive_seed
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step did, still on the device so that nothing waits for it."""
+    """What a step did; its tensors are still on the device, so that nothing waits for them."""
 
     loss_sum: torch.Tensor
     """This rank's sum of losses in nats, a scalar."""
@@ -30,6 +32,10 @@ class StepOutcome:
     """Valid tokens of all ranks, a scalar."""
     digest: str
     """xxh3 of the tensors this rank passed to forward, in order: inputs, labels, positions where there are any."""
+    skipped: bool
+    """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
+    forward_seconds: float
+    """What this rank's forward passes took; up to ZeRO 2 no other rank has a part in it."""
 
 
 class Engine:
@@ -41,14 +47,22 @@ class Engine:
         self._config = config
         self._seed = config.seed
         self._plain_norm: torch.Tensor | None = None  # at stage 0, where DeepSpeed keeps none
+        self._is_muon = isinstance(config.optimizer, Muon)
+        self._guard = LossGuard(model)
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
             model_parameters=parameter_groups(model, config.optimizer.weight_decay),
             config=deepspeed_dict(config, group.ranks.world_size),
         )
-
         self._deepspeed._copy_recovery_script = lambda folder: None  # no unhashed files beside a checkpoint
+        if self._is_muon and config.engine.zero_stage > 0:
+            look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
+
+    @property
+    def config(self) -> RunConfig:
+        """What it was set up by."""
+        return self._config
 
     @property
     def deepspeed(self) -> Any:
@@ -56,7 +70,7 @@ class Engine:
         return self._deepspeed
 
     def train_step(self, batch: Batch, learning_rate_share: float) -> StepOutcome:
-        """Update the weights with one global batch.
+        """Update the weights with one global batch, unless a loss or the gradient is not finite on any rank.
 
         The loss is normalised by the number of valid tokens of *all* micro batches and ranks, counted before the
         first backward pass: DeepSpeed averages gradients over ranks, so each sum is scaled by ranks / tokens.
@@ -70,16 +84,28 @@ class Engine:
         num_tokens = self._count_tokens(batch)
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
         loss_sum = torch.zeros((), device=self.group.device)
-        digest = xxhash.xxh3_128()
+        digest, stopwatch = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
             self._deepspeed.set_gradient_accumulation_boundary(left == 0)  # their number may change between steps
-            loss = self._forward(micro_batch, digest)
+            with stopwatch.running():
+                loss = self._forward(micro_batch, digest)
+            self._guard.watch(loss)
             self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
-            if self._config.engine.zero_stage == 0:
-                self._plain_norm = _total_norm(self._deepspeed.module)
-            self._deepspeed.step()
+            self._step(is_boundary=left == 0)
             loss_sum += loss.detach()
-        return StepOutcome(loss_sum, num_tokens, digest.hexdigest())
+        skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, stopwatch.seconds())
+
+    def _step(self, is_boundary: bool) -> None:
+        """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
+        if is_boundary and self._config.engine.zero_stage == 0:
+            self._plain_norm = _total_norm(self._deepspeed.module)  # of averaged gradients: the same on all ranks
+            if not self._plain_norm.isfinite():
+                self._deepspeed.zero_grad()
+                self._deepspeed.set_gradient_accumulation_boundary(False)
+        self._deepspeed.step()
+        if is_boundary and self._config.engine.offload_optimizer and not self._deepspeed.was_step_applied():
+            drop_offloaded_gradients(self._deepspeed.optimizer)
 
     def _forward(self, micro_batch: MicroBatch, digest: xxhash.xxh3_128 | None = None) -> torch.Tensor:
         parts = [micro_batch.input_ids, micro_batch.labels]
@@ -102,13 +128,20 @@ class Engine:
 
     @property
     def norm_name(self) -> str:
-        """What `norm` is of: the gradient; or the update, all that DeepSpeed knows with Muon at stage 2."""
-        is_update = isinstance(self._config.optimizer, Muon) and self._config.engine.zero_stage >= 2
-        return "update" if is_update else "gradient"
+        """What `norm` is of: the gradient; or the update, where that is all that DeepSpeed knows with Muon."""
+        engine = self._config.engine
+        is_bf16_optimizer = engine.zero_stage == 1 and engine.precision == "bf16" and not engine.offload_optimizer
+        return "update" if self._is_muon and engine.zero_stage > 0 and not is_bf16_optimizer else "gradient"
 
-    def norm(self) -> float:
-        """Global norm of the last step's gradient before clipping, or of its update, as `norm_name` says."""
-        return float(self._plain_norm or self._deepspeed.get_global_grad_norm() or 0.0)
+    def norm(self) -> float | None:
+        """Global norm of the last step's gradient before clipping, or of its update, as `norm_name` says.
+
+        None if the last step made no update. It waits for the device.
+        """
+        if not self._deepspeed.was_step_applied():
+            return None
+        norm = self._deepspeed.get_global_grad_norm() if self._plain_norm is None else self._plain_norm
+        return float(norm)
 
     def learning_rate(self) -> float:
         """Learning rate of the last step, of the first parameter group."""

@@ -109,6 +109,13 @@ class ProcessGroup:
         dist.all_reduce(total, group=self.control)
         return total
 
+    def abort(self) -> None:
+        """Give up: frees other processes that wait for this one. The group is of no use afterwards."""
+        if self.device.type == "cuda":
+            dist.distributed_c10d._abort_process_group()
+        else:
+            dist.destroy_process_group()
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         dist.barrier(group=self.control)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from pipeline.config.optimization import AdamW, Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
@@ -16,7 +18,7 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": config.engine.gradient_clipping,
         "optimizer": _optimizer(config.optimizer),
-        "zero_optimization": _zero(config.engine.zero_stage),
+        "zero_optimization": _zero(config),
         "bf16": {"enabled": config.engine.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,
@@ -27,14 +29,18 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
     return settings
 
 
-def _zero(stage: int) -> dict[str, Any]:
+def _zero(config: RunConfig) -> dict[str, Any]:
+    stage = config.engine.zero_stage
     settings: dict[str, Any] = {
         "stage": stage,
         "overlap_comm": False,
         "contiguous_gradients": True,
+        "reduce_scatter": not isinstance(config.optimizer, Muon),  # it loses gradients: docs/design/engine.md
         "reduce_bucket_size": 50_000_000,
         "allgather_bucket_size": 50_000_000,
     }
+    if config.engine.offload_optimizer:
+        settings["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if stage == 3:
         settings |= {
             "stage3_prefetch_bucket_size": 50_000_000,

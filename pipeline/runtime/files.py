@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,19 +36,58 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+class Lines:
+    """A file of lines that is open for appending; a last line that a kill left torn is closed first."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the file, or make it. Raises OSError."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            if self._is_torn():
+                self._write(b"\n")
+        except OSError:
+            self.close()
+            raise
+
+    def append(self, values: Sequence[Any], synced: bool) -> None:
+        """Append values as JSON, one a line: all of them or, where OSError is raised, none.
+
+        Args:
+            values: What to append.
+            synced: Whether to wait until they are on the disk, where a power cut leaves them.
+        """
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            self._write("".join(f"{json.dumps(value, ensure_ascii=False)}\n" for value in values).encode("utf-8"))
+            if synced:
+                os.fsync(self._descriptor)
+        except OSError:
+            with suppress(OSError):  # where this cannot be done either, the next opening closes what is torn
+                os.ftruncate(self._descriptor, end)
+            raise
+
+    def close(self) -> None:
+        """Close the file. Raises OSError."""
+        os.close(self._descriptor)
+
+    def _is_torn(self) -> bool:
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        return end > 0 and os.pread(self._descriptor, 1, end - 1) != b"\n"
+
+    def _write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:  # a disk that fills up takes a part and refuses the rest the next time
+            rest = rest[os.write(self._descriptor, rest) :]
+
+
 def append_json_line(path: str | Path, value: Any) -> None:
-    """Append one JSON line and sync it; a line that a kill left torn is closed first."""
-    with open(path, "ab+") as file:
-        if file.tell() and _last_byte(file) != b"\n":
-            file.write(b"\n")
-        file.write(json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one JSON line and sync it, whole or not at all; a line that a kill left torn is closed first.
 
-
-def _last_byte(file: BinaryIO) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)
+    Raises:
+        OSError: It could not be written.
+    """
+    with closing(Lines(path)) as lines:
+        lines.append([value], synced=True)
 
 
 def read_json_lines(path: str | Path) -> list[Any]:
@@ -78,3 +117,9 @@ def sync_file(path: str | Path) -> None:
 def sync_folder(path: str | Path) -> None:
     """Force a folder's entries to disk, so that a rename in it outlives a power cut."""
     sync_file(path)
+
+
+def available_bytes(folder: str | Path) -> int:
+    """Room on a folder's file system for this user; quotas are not in it."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize

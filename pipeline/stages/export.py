@@ -26,7 +26,7 @@ from pipeline.config.export import ExportConfig
 from pipeline.data.chat import jinja_template, render_prompt
 from pipeline.errors import ExportError
 from pipeline.runtime.files import sync_file, sync_folder
-from pipeline.stages.export_card import model_card
+from pipeline.stages.export_card import model_card, weights_of
 from pipeline.stages.export_check import LOGITS_NAME, TOKENS_NAME, probe_logits
 from pipeline.stages.export_probes import Probes, find_probes
 from pipeline.stages.trained import TrainedModel, load_trained
@@ -42,14 +42,14 @@ def export(config: ExportConfig) -> Path:
     """
     output = Path(config.output)
     with partial_folder(output) as partial:
-        trained = load_trained(config.run, config.step, dtype=config.dtype, attention="sdpa")
+        trained = load_trained(config.run, config.step, average=config.average, dtype=config.dtype, attention="sdpa")
         probes = find_probes(trained)
         write_folder(trained, partial)
         verify_folder(partial, trained, probes)
         commit_folder(partial, output)
     print(
-        f"{output}: step {trained.step} of {trained.run}; reloaded in a new process, logits of {len(probes.sequences)}"
-        f" sequences and ids of {len(probes.texts)} texts are the trained model's"
+        f"{output}: weights are {weights_of(trained)} of {trained.run}; reloaded in a new process, logits of"
+        f" {len(probes.sequences)} sequences and ids of {len(probes.texts)} texts are the trained model's"
     )
     return output
 

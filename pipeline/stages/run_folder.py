@@ -3,6 +3,7 @@
 import platform
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from pipeline.config.load import dump, read_mapping, validate
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError
 from pipeline.runtime.files import write_text
-from pipeline.stages.seal import fixed_keys, require_seal
+from pipeline.stages.seal import fixed_keys, flat_keys, require_seal
 
+_KEEPS_WEIGHTS = ("seed", "stage", "optimizer.")
+"""Keys that a new run may have otherwise and still begin with this one's weights."""
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "numpy", "sentencepiece", "tokenizers")
 
 
@@ -27,7 +30,7 @@ def check_run_folder(config: RunConfig) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"output {folder} is a file; choose another folder")
     if (folder / "config.yaml").exists():
-        _compare(read_mapping(folder / "config.yaml"), config.model_dump(mode="json"), folder)
+        _require_same(read_mapping(folder / "config.yaml"), config.model_dump(mode="json"), folder)
         return
     others = [path.name for path in folder.iterdir() if path.name != "lock"] if folder.exists() else []
     if others:
@@ -49,6 +52,25 @@ def open_run(config: RunConfig) -> None:
     write_text(Path(config.output) / "config.yaml", dump(config))
 
 
+def changes(config: RunConfig) -> dict[str, list[Any]]:
+    """Each key, flat and dotted, that differs from the config in the run folder: what it was and what it is.
+
+    Empty where there is no run yet. A run is asked before `open_run` writes the new config.
+
+    Raises:
+        ConfigError: The config there cannot be read.
+    """
+    path = Path(config.output) / "config.yaml"
+    if not path.exists():
+        return {}
+    return _differences(flat_keys(read_mapping(path)), flat_keys(config.model_dump(mode="json")))
+
+
+def told(changed: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The same in words, a line for each key."""
+    return [f"{key}: {_shown(was)} → {_shown(now)}" for key, (was, now) in changed.items()]
+
+
 def read_run(folder: str | Path) -> RunConfig:
     """The config of a run folder.
 
@@ -56,11 +78,15 @@ def read_run(folder: str | Path) -> RunConfig:
         RunError: It is not one.
         CheckpointError: Its tokenizer, its model's form or its config is not what its checkpoints were made with.
     """
-    path = Path(folder) / "config.yaml"
-    if not path.is_file():
-        fault = "has no config.yaml" if Path(folder).exists() else "does not exist"
-        raise RunError(f"run {folder} {fault}; give the folder of a training run")
+    _require_run(folder)
     require_seal(Path(folder))
+    return read_config(folder)
+
+
+def read_config(folder: str | Path) -> RunConfig:
+    """The config of a run folder, whatever became of the rest of it. Raises RunError or ConfigError."""
+    _require_run(folder)
+    path = Path(folder) / "config.yaml"
     return validate(RunConfig, read_mapping(path), str(path))
 
 
@@ -74,14 +100,28 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _compare(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    before, after = fixed_keys(was), fixed_keys(now)
-    changed = [
-        f"{key} was {before.get(key)!r}, is {after.get(key)!r}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    if changed:
-        raise ConfigError(
-            f"run {folder} was made with another config ({'; '.join(changed)}); restore it or choose another output"
-        )
+def _require_run(folder: str | Path) -> None:
+    if not (Path(folder) / "config.yaml").is_file():
+        fault = "has no config.yaml" if Path(folder).exists() else "does not exist"
+        raise RunError(f"run {folder} {fault}; give the folder of a training run")
+
+
+def _require_same(was: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    changed = _differences(fixed_keys(was), fixed_keys(now))
+    if not changed:
+        return
+    keys = "; ".join(f"{key} was {_shown(before)}, is {_shown(after)}" for key, (before, after) in changed.items())
+    cure = "restore it or choose another output"
+    if all(key.startswith(_KEEPS_WEIGHTS) for key in changed):
+        cure += f", which may start from the weights of this one (model: {{type: checkpoint, run: {folder}}})"
+    raise ConfigError(f"run {folder} was made with another config ({keys}); {cure}")
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys([*was, *now])
+    return {key: [was.get(key), now.get(key)] for key in keys if was.get(key) != now.get(key)}
+
+
+def _shown(value: Any) -> str:
+    """A value as a config spells it."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

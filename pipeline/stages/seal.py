@@ -2,6 +2,7 @@
 
 Tokenizer, model form and the keys of the config that never change are written when a run starts and read back by
 every later command. They lie beside the checkpoints, not in them, so the commit vouches for them by their checksums.
+What a resumed run may have changed is no part of it.
 """
 
 import hashlib
@@ -17,11 +18,16 @@ STATE_KEY = "run"
 """Where a commit's state holds the seal."""
 
 MAY_CHANGE = (
-    "output", "tracking", "checkpoints", "evaluation", "batch.micro_size",
-    "engine.compile", "engine.attention", "engine.activation_checkpointing", "engine.timeout_seconds",
-    "data.", "batch.global_size",
+    "output", "tracking.", "checkpoints.", "evaluation.", "faults.", "batch.micro_size", "duration.", "schedule.",
+    "engine.",
+    "optimizer.lr", "optimizer.adam_lr", "optimizer.betas", "optimizer.eps", "optimizer.momentum",
+    "optimizer.weight_decay", "optimizer.newton_schulz",
 )  # fmt: skip
-"""Keys that a resumed run may have changed: they do not change what is learned, or are judged by the phase table."""
+"""Keys that a resumed run may have changed. How it learns from here on is the user's to decide; weights and moments,
+which checkpoints hold in fp32, mean the same under any ZeRO stage and precision (stage 0 trains in fp32 only)."""
+
+NEED_A_PHASE = ("data.", "batch.global_size")
+"""Keys of which the phase table judges whether they say something else about steps that are trained."""
 
 
 def seal(folder: Path) -> dict[str, str]:
@@ -54,15 +60,16 @@ def require_seal(folder: Path, commit: Commit | None = None) -> None:
 
 
 def fixed_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a run's config, flat and dotted, that a resumed run may not change."""
-    return {key: value for key, value in _flatten(config).items() if not key.startswith(MAY_CHANGE)}
+    """The keys of a run's config, flat and dotted, that a resumed run may not change: what its weights are of."""
+    return {key: value for key, value in flat_keys(config).items() if not key.startswith(MAY_CHANGE + NEED_A_PHASE)}
 
 
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+def flat_keys(values: Any, prefix: str = "") -> dict[str, Any]:
+    """A config's values by their dotted keys; items of lists go by index, as on the command line."""
     if isinstance(values, dict):
         items = [(f"{prefix}{key}", value) for key, value in values.items()]
     elif isinstance(values, list):
         items = [(f"{prefix}{index}", value) for index, value in enumerate(values)]
     else:
         return {prefix.rstrip("."): values}
-    return {key: value for name, inner in items for key, value in _flatten(inner, f"{name}.").items()}
+    return {key: value for name, inner in items for key, value in flat_keys(inner, f"{name}.").items()}

@@ -1,7 +1,6 @@
-"""One start of a run, from its first or resumed step to its end or interruption."""
+"""One start of a run, from its first or resumed step to its end or interruption, rollbacks on the way included."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,34 @@ import torch
 
 from pipeline.config.run import RunConfig
 from pipeline.data.order import Order
-from pipeline.data.validation import batches
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
-from pipeline.engine.checkpoint.saving import Label, Saver
+from pipeline.engine.checkpoint.saving import Saver
 from pipeline.engine.engine import Engine
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
 from pipeline.models.flops import training_flops_per_token
 from pipeline.runtime.files import read_json_lines, write_json, write_text
 from pipeline.runtime.journal import Journal
+from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.signals import StopRequest
+from pipeline.runtime.watchdog import Watchdog
 from pipeline.stages.data.feed import DataFeed, End
+from pipeline.stages.data.plan import order_of
+from pipeline.stages.data.rollbacks import read_rollbacks
+from pipeline.stages.hooks import Hooks, Surroundings
 from pipeline.stages.ingredients import Ingredients, TrainingData, build
-from pipeline.stages.run_folder import environment
+from pipeline.stages.rollback import roll_back
+from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
-from pipeline.train.hooks.checkpoints import CheckpointHook, tidy
-from pipeline.train.hooks.evaluation import EvaluationHook
-from pipeline.train.hooks.ledger import Ledger
-from pipeline.train.hooks.metrics import MetricsHook, Totals
-from pipeline.train.hooks.stop import StopHook
-from pipeline.train.loop import Hook, StopTraining, run, steps
-from pipeline.train.pulse import Pulse
+from pipeline.stages.uploads import upload_seconds, uploader
+from pipeline.train.hooks.checkpoints import tell, tidy
+from pipeline.train.hooks.spikes import RollBack
+from pipeline.train.loop import StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
 from pipeline.train.tracking.tracker import Composite, JsonLines
 from pipeline.train.tracking.wandb import WandbTracker
@@ -46,30 +47,68 @@ _log = get_logger("train")
 class Session:
     """One start of a run."""
 
-    def __init__(self, config: RunConfig, data: TrainingData, group: ProcessGroup, commit: Commit | None, order: Order,
-                 end: End) -> None:  # fmt: skip
-        """Build the model and bring it to where the run stands; all ranks call it."""
-        self._config, self._data, self._group, self._commit = config, data, group, commit
+    def __init__(
+        self,
+        config: RunConfig,
+        data: TrainingData,
+        group: ProcessGroup,
+        commit: Commit | None,
+        order: Order,
+        changed: Mapping[str, Any],
+        lock: RunLock | None,
+        watchdog: Watchdog,
+    ) -> None:
+        """Build the model and bring it to where the run stands; all ranks call it.
+
+        Args:
+            config: What the run is to do.
+            data: What it learns from.
+            group: All ranks.
+            commit: The checkpoint that it goes on from; None at its beginning.
+            order: The order of its samples from there on.
+            changed: Keys that its config had otherwise before.
+            lock: The run folder's, on rank 0.
+            watchdog: Told of progress.
+
+        Raises:
+            TarmacError: In one sentence, on all ranks.
+        """
+        self._config, self._data, self._group, self._commit, self._order = config, data, group, commit, order
+        self._changed, self._lock, self._watchdog = changed, lock, watchdog
         self._folder = Path(config.output)
         self._journal = Journal(self._folder)
-        self._first_step = commit.step if commit else 0
-        self._end = end
-        self._feed = DataFeed(config, data.source, order, group, self._journal, data.tokenizer.pad_id)
+        self._end = End(config, order)
+        watchdog.beat("measuring the device")
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
-        started_from = commit.state["base"] if commit else None
-        ingredients = group.agree(
-            lambda: build(config, data.tokenizer, group.device, started_from and started_from["step"])
-        )
-        self._base_state = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
-        if commit is not None and started_from != self._base_state:
+        watchdog.beat("building the model")
+        ingredients = group.agree(self._build)
+        self._flops = partial(training_flops_per_token, ingredients.transformers_config)
+        base = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
+        self._facts = {
+            "tokenizer": data.tokenizer.fingerprint(), "base": base,
+            STATE_KEY: group.main_decides(lambda: self._sealed(ingredients)),
+        }  # fmt: skip
+        self._engine = self._start_engine(ingredients)
+        self._saver = Saver(
+            self._engine, self._folder / "checkpoints", exclude_frozen=self._excludes_frozen,
+            asynchronous=config.checkpoints.asynchronous, tidy=self._tidy,
+        )  # fmt: skip
+        self._uploader = group.agree(lambda: uploader(config, self._journal, self._facts[STATE_KEY]))
+        if self._uploader is not None and commit is not None:
+            self._uploader.offer(commit.step)
+
+    def _build(self) -> Ingredients:
+        """The model with the weights that the run began with, which must be the ones that it began with then."""
+        config, started_from = self._config, self._commit.state["base"] if self._commit else None
+        ingredients = build(config, self._data.tokenizer, self._group.device, started_from and started_from["step"])
+        base = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
+        if self._commit is not None and started_from != base:
             raise CheckpointError(
                 f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
                 " started from; restore that checkpoint"
             )
-        self._flops = partial(training_flops_per_token, ingredients.transformers_config)
-        self._seal = group.main_decides(lambda: self._sealed(ingredients))
-        self._engine = self._start_engine(ingredients)
+        return ingredients
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:
         """The run's seal, made at its first start, after the last of what it covers is written."""
@@ -79,18 +118,22 @@ class Session:
         return seal(self._folder)
 
     def _start_engine(self, ingredients: Ingredients) -> Engine:
-        config = self._config
         if self._group.ranks.is_main:
             self._record_facts(num_parameters(ingredients.loss))
             _log.info("%s parameters (%s trainable), %d ranks on %s", f"{num_parameters(ingredients.loss):,}",
                       f"{num_parameters(ingredients.loss, trainable_only=True):,}",
                       self._group.ranks.world_size, self._group.device)  # fmt: skip
-        engine = Engine(ingredients.loss, config, self._group)
+        self._watchdog.beat("starting DeepSpeed")
+        engine = Engine(ingredients.loss, self._config, self._group)
         if self._commit is None:
             prepare(engine)
         else:
-            load_checkpoint(engine, self._checkpoints, self._commit, exclude_frozen=self._excludes_frozen)
+            self._load(engine, self._commit)
         return engine
+
+    def _load(self, engine: Engine, commit: Commit) -> None:
+        self._watchdog.beat(f"loading step {commit.step}")
+        load_checkpoint(engine, self._folder / "checkpoints", commit, exclude_frozen=self._excludes_frozen)
 
     def _record_facts(self, parameters: int) -> None:
         """What the run is made by and on, for the report."""
@@ -104,63 +147,82 @@ class Session:
         write_json(self._folder / "environment.json", {**environment(), **facts})
 
     @property
-    def _checkpoints(self) -> Path:
-        return self._folder / "checkpoints"
-
-    @property
     def _excludes_frozen(self) -> bool:
         return self._config.adapter.type != "none"
 
     def run(self, stop_request: StopRequest) -> int:
         """Train; returns the exit status."""
-        config, ranks = self._config, self._group.ranks
-        self._write_start()
+        rollbacks = read_rollbacks(self._folder)
+        self._write_start(len(rollbacks))
         tracker = self._trackers()
-        metrics = MetricsHook(
-            self._engine, tracker, config.tracking.log_every_steps,
-            Totals(**self._commit.state["totals"]) if self._commit else Totals(),
-            config.tokens_by_length, self._flops, self._peak,
+        around = Surroundings(
+            self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, self._end,
+            stop_request, self._lock, self._watchdog.beat, self._facts,
         )  # fmt: skip
-        pulse = Pulse(self._group)
-        saver = Saver(
-            self._engine, self._checkpoints, exclude_frozen=self._excludes_frozen,
-            asynchronous=config.checkpoints.asynchronous, tidy=partial(tidy, self._folder, config.checkpoints),
-        )  # fmt: skip
-        saving = CheckpointHook(saver, self._folder, config.checkpoints, partial(self._label, metrics),
-                                config.tokens_at, pulse, ranks.is_main)  # fmt: skip
-        ledger = Ledger(self._folder, ranks.rank)
-        stop = StopHook(pulse, stop_request, saving.save)
-        hooks: list[Hook] = [pulse, ledger, metrics, *self._evaluation(tracker), saving, stop]
-        exit_code = 0
-        try:
-            run(steps(self._engine, self._batches(), self._schedule(), self._end.is_last), hooks)
-            reason = self._end.reason(saving.last_saved)
-        except StopTraining as stopped:
-            reason, exit_code = stopped.reason, stopped.exit_code
-        saver.close()
-        ledger.close()
-        if ranks.is_main:
-            self._journal.write("end", step=saving.last_saved, reason=reason)
-            tracker.finish(exit_code)
+        exit_code = None
+        while exit_code is None:
+            feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
+                            self._data.tokenizer.pad_id)  # fmt: skip
+            hooks = Hooks(around, feed, self._commit, rollbacks)
+            try:
+                reason, exit_code = self._train(feed, hooks)
+            except RollBack as decision:
+                self._roll_back(feed, hooks, decision)
+                rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
+            except TarmacError as error:
+                if error.on_all_ranks and not isinstance(error, LockLostError):
+                    hooks.saving.settle()  # what was saved before it is as good as ever
+                    self._finish(tracker, hooks, str(error), error.exit_code)
+                raise
+            finally:
+                hooks.ledger.close()
+        self._finish(tracker, hooks, reason, exit_code)
         return exit_code
 
-    def _write_start(self) -> None:
+    def _train(self, feed: DataFeed, hooks: Hooks) -> tuple[str, int]:
+        """Until the run ends or is to stop: why, and the exit status. Raises RollBack."""
+        first_step = self._commit.step if self._commit else 0
+        batches = feed.batches(first_step, self._end.num_steps)
+        infos = steps(self._engine, batches, self._schedule(), self._end.is_last,
+                      lambda: feed.waited_seconds, self._watchdog.beat)  # fmt: skip
+        try:
+            run(infos, hooks.all)
+        except StopTraining as stopped:
+            return stopped.reason, stopped.exit_code
+        return self._end.reason(hooks.saving.last_saved), 0
+
+    def _roll_back(self, feed: DataFeed, hooks: Hooks, decision: RollBack) -> None:
+        """Bring model and data to where the run goes on."""
+        self._watchdog.beat("rollback")
+        hooks.saving.settle()
+        self._commit = roll_back(self._group, self._folder, feed.order, decision)
+        self._load(self._engine, self._commit)
+        rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
+        self._order = self._group.agree(lambda: order_of(self._config, self._data.source, self._commit, rollbacks))
+        self._end = End(self._config, self._order)
+
+    def _finish(self, tracker: Composite, hooks: Hooks, reason: str, exit_code: int) -> None:
+        self._watchdog.beat("ending")
+        self._saver.close()
         if not self._group.ranks.is_main:
             return
-        ends = [event["num_steps"] for event in self._journal.read() if "num_steps" in event]
-        num_steps = self._end.num_steps
-        if ends and ends[-1] != num_steps:
-            _log.warning("the run now ends at step %d, not at %d; the learning rate is that of a run with this end",
-                         num_steps, ends[-1])  # fmt: skip
-        event = "resume" if self._commit else "start"
-        self._journal.write(event, step=self._first_step, num_steps=num_steps, world_size=self._group.ranks.world_size,
-                            micro_size=self._config.batch.micro_size)  # fmt: skip
-        _log.info("%s at step %d of %d", event, self._first_step, num_steps)
+        if self._uploader is not None and exit_code == 0:
+            self._uploader.finish(upload_seconds(self._config))
+        tell(self._journal, "end", step=hooks.saving.last_saved, reason=reason)
+        tracker.finish(exit_code)
 
-    def _batches(self) -> Any:
-        if self._group.ranks.is_main:
-            self._end.warn()
-        return self._feed.batches(self._first_step, self._end.num_steps)
+    def _write_start(self, branch: int) -> None:
+        if not self._group.ranks.is_main:
+            return
+        step = self._commit.step if self._commit else 0
+        for line in told(self._changed):
+            _log.warning("changed since the run was last started: %s", line)
+        event = "resume" if self._commit else "start"
+        self._journal.write(event, step=step, branch=branch, num_steps=self._end.num_steps,
+                            world_size=self._group.ranks.world_size, micro_size=self._config.batch.micro_size,
+                            changed=self._changed)  # fmt: skip
+        _log.info("%s at step %d of %d", event, step, self._end.num_steps)
+        self._end.warn()
 
     def _schedule(self) -> Callable[[int], float]:
         config, num_steps = self._config, self._end.num_steps
@@ -178,25 +240,8 @@ class Session:
             trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json"), logged))
         return Composite(trackers)
 
-    def _evaluation(self, tracker: Composite) -> list[Hook]:
-        if self._data.held_out is None:
-            return []
-        settings, ranks = self._config.evaluation, self._group.ranks
-        micro_size, data = self._config.batch.micro_size, self._data
-        mine = batches(
-            data.held_out, data.held_out_cut, micro_size, settings.max_sequences, ranks.rank, ranks.world_size
-        )
-        held_out = self._group.agree(lambda: list(mine))
-        byte_lengths = torch.as_tensor(self._data.tokenizer.byte_lengths())
-        return [EvaluationHook(self._engine, tracker, held_out, byte_lengths, settings.every_steps)]
-
-    def _label(self, metrics: MetricsHook, step: int) -> Label:
-        """What a checkpoint holds besides tensors."""
-        state = {
-            "totals": asdict(metrics.totals()),
-            "data": self._feed.order.past(step).to_json(),
-            "tokenizer": self._data.tokenizer.fingerprint(),
-            "base": self._base_state,
-            STATE_KEY: self._seal,
-        }
-        return Label(step, state)
+    def _tidy(self, step: int) -> None:
+        """After a commit, beside training: hand the checkpoint over for its copy, and delete old ones."""
+        if self._uploader is not None:
+            self._uploader.offer(step)
+        tidy(self._folder, self._config.checkpoints, self._uploader.in_use() if self._uploader else ())

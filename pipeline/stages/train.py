@@ -1,15 +1,18 @@
 """Training, from a config to a finished run: pre-training and fine-tuning alike."""
 
+import secrets
 import shutil
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.data import CorpusData
 from pipeline.config.load import dump
 from pipeline.config.run import RunConfig
 from pipeline.data.holes import read_withdrawn, withdrawn_text
 from pipeline.data.order import Order
+from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.shared_folder import prove_shared_folder
 from pipeline.engine.process_group import ProcessGroup, told_in_one_sentence
@@ -20,14 +23,21 @@ from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger, set_up_logging
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
+from pipeline.runtime.watchdog import Watchdog
 from pipeline.stages.data.feed import End
 from pipeline.stages.data.plan import order_of, withdrawn_files
+from pipeline.stages.data.rollbacks import read_rollbacks
 from pipeline.stages.ingredients import TrainingData, open_data
-from pipeline.stages.run_folder import make_run_folder, open_run
-from pipeline.stages.seal import require_seal
+from pipeline.stages.rollback import leave_behind, tell_corrupt
+from pipeline.stages.run_folder import changes, make_run_folder, open_run
+from pipeline.stages.seal import STATE_KEY, require_seal
 from pipeline.stages.session import Session
+from pipeline.stages.uploads import upload_seconds, uploader
 
 _log = get_logger("train")
+
+_ENDING_SECONDS = 30
+"""A hang is told of, at most so long after it was noticed."""
 
 
 def train(config: RunConfig) -> int:
@@ -49,20 +59,35 @@ def train(config: RunConfig) -> int:
 def _run(
     config: RunConfig, data: TrainingData, group: ProcessGroup, stop_request: StopRequest, stack: ExitStack
 ) -> int:
-    folder = Path(config.output)
-    group.main_decides(lambda: _claim(config, data, stack))
+    folder, lock = Path(config.output), RunLock(config.output) if group.ranks.is_main else None
+    group.main_decides(lambda: _claim(config, data, stack, lock))
     prove_shared_folder(group, folder)
+    watchdog = stack.enter_context(_watchdog(config, group))
+    watchdog.beat("verifying checkpoints")
+    group.main_decides(lambda: leave_behind(folder / "checkpoints", read_rollbacks(folder)))
     commit = newest_good(group, folder / "checkpoints", partial(tell_corrupt, Journal(folder)))
     group.main_decides(lambda: require_seal(folder, commit))
-    order = group.agree(lambda: order_of(config, data.source, commit))
+    watchdog.beat("ordering the data")
+    rollbacks = group.main_decides(lambda: read_rollbacks(folder))
+    order = group.agree(lambda: order_of(config, data.source, commit, rollbacks))
     group.require_same("config", dump(config))
     group.require_same("manifest or file of withdrawn documents", order.fingerprint())
-    group.main_decides(lambda: _write_config(config))
-    end = End(config, order)
+    changed = group.main_decides(lambda: _write_config(config))
     made = commit.step if commit else 0
-    if end.is_last(made):
+    if End(config, order).is_last(made):
+        group.main_decides(lambda: _copy_last(config, commit))
         return _nothing_left(config, order, made)
-    return Session(config, data, group, commit, order, end).run(stop_request)
+    return Session(config, data, group, commit, order, changed, lock, watchdog).run(stop_request)
+
+
+def _watchdog(config: RunConfig, group: ProcessGroup) -> Watchdog:
+    """Watches this rank; all ranks call it."""
+    seconds = config.faults.watchdog_seconds
+    if group.ranks.is_main and seconds + _ENDING_SECONDS > config.engine.timeout_seconds:
+        _log.warning("a collective ends after engine.timeout_seconds (%d), before the watchdog could tell where a rank"
+                     " hangs (faults.watchdog_seconds: %g)", config.engine.timeout_seconds, seconds)  # fmt: skip
+    job = group.main_decides(lambda: secrets.token_hex(8))
+    return group.agree(lambda: Watchdog(config.output, group.ranks, seconds, job, group.abort))
 
 
 def _nothing_left(config: RunConfig, order: Order, made: int) -> int:
@@ -75,11 +100,20 @@ def _nothing_left(config: RunConfig, order: Order, made: int) -> int:
     return 0
 
 
-def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:
+def _copy_last(config: RunConfig, commit: Commit | None) -> None:
+    """A finished run whose last copy failed gets it by the same command."""
+    copies = uploader(config, Journal(config.output), commit.state[STATE_KEY]) if commit else None
+    if copies is not None and commit is not None:
+        copies.offer(commit.step)
+        copies.finish(upload_seconds(config))
+
+
+def _claim(config: RunConfig, data: TrainingData, stack: ExitStack, lock: RunLock | None) -> None:
     """Rank 0 makes and locks the run folder."""
+    assert lock is not None
     folder = Path(config.output)
     make_run_folder(config)
-    stack.enter_context(RunLock(folder))
+    stack.enter_context(lock)
     if not (folder / "config.yaml").exists():
         open_run(config)
     if not (folder / "tokenizer").exists():
@@ -89,17 +123,13 @@ def _claim(config: RunConfig, data: TrainingData, stack: ExitStack) -> None:
         staging.rename(folder / "tokenizer")
 
 
-def _write_config(config: RunConfig) -> None:
-    """Only now: a config that contradicts what was trained must not take the place of the one that does not."""
+def _write_config(config: RunConfig) -> dict[str, list[Any]]:
+    """What of it changed. Only now: one that contradicts what was trained must not replace the one that does not."""
+    changed = changes(config)
     open_run(config)
     for path in withdrawn_files(config.data) if isinstance(config.data, CorpusData) else ():
         digest, ids = read_withdrawn(path)
         copy = Path(config.output) / "withdrawn" / f"{digest}.txt"
         copy.parent.mkdir(exist_ok=True)
         write_text(copy, withdrawn_text(ids))
-
-
-def tell_corrupt(journal: Journal, name: str, reason: str) -> None:
-    """Note that a checkpoint was set aside."""
-    _log.warning("checkpoint %s is damaged and set aside: %s", name, reason)
-    journal.write("corrupt", name=name, reason=reason)
+    return changed

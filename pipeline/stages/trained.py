@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from pipeline.config.model import CheckpointModel, LoraAdapter
 from pipeline.config.run import RunConfig
-from pipeline.engine.checkpoint.commit import Commit
-from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights
+from pipeline.engine.checkpoint.commit import Commit, committed_steps
+from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights, mean_weights
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
@@ -32,6 +33,8 @@ class TrainedModel:
     config: RunConfig
     step: int
     run: Path
+    steps: tuple[int, ...]
+    """The checkpoints whose mean it is, newest first; `step` alone where nothing was averaged."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +43,37 @@ class Base:
 
     model: PreTrainedModel
     tokenizer_fingerprint: str
-    step: int
+    steps: tuple[int, ...]
+    """The checkpoints whose mean it is, newest first."""
     digest: str
-    """sha256 over the checkpoint's files."""
+    """sha256 over the checkpoints' files."""
+
+    @property
+    def step(self) -> int:
+        """The newest of them."""
+        return self.steps[0]
 
 
 def load_trained(
-    run: str | Path, step: int | None = None, *, dtype: str = "bf16", attention: str | None = None
+    run: str | Path, step: int | None = None, *, average: int = 1, dtype: str = "bf16", attention: str | None = None
 ) -> TrainedModel:
     """The model of a run's checkpoint, the newest good one by default.
 
     Args:
         run: The run folder.
         step: Which checkpoint.
+        average: The mean of the weights of so many checkpoints, that one and those before it.
         dtype: `bf16` or `fp32`; the master weights are rounded to it.
         attention: Which attention; by default the one it was trained with.
 
     Raises:
         RunError: The folder is not a run.
-        CheckpointError: There is no such checkpoint, or it is damaged.
+        CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
-    base = load_base(run, step, dtype=dtype, attention=attention or config.engine.attention)
-    return TrainedModel(base.model.eval(), load_tokenizer(Path(run) / "tokenizer"), config, base.step, Path(run))
+    base = load_base(run, step, average=average, dtype=dtype, attention=attention or config.engine.attention)
+    tokenizer = load_tokenizer(Path(run) / "tokenizer")
+    return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -76,19 +87,36 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
     return trained
 
 
-def load_base(run: str | Path, step: int | None, *, dtype: str, attention: str) -> Base:
-    """A checkpoint's model with adapters merged, to start from. Raises RunError or CheckpointError."""
+def load_base(run: str | Path, step: int | None, *, average: int = 1, dtype: str, attention: str) -> Base:
+    """A checkpoint's model, or the mean of several, with adapters merged, to start from.
+
+    Of low-rank updates both factors are averaged, as all that was trained is. Raises RunError or CheckpointError.
+    """
     config = read_run(run)
-    folder, commit = find_checkpoint(Path(run) / "checkpoints", step)
-    require_seal(Path(run), commit)
-    weights = load_weights(folder)
+    folders, commits = zip(*_find(run, step, average), strict=True)
+    require_seal(Path(run), commits[0])
+    weights = load_weights(folders[0]) if average == 1 else mean_weights(folders)
     if isinstance(config.adapter, LoraAdapter):
-        model = _merged(config, commit, weights, attention)
+        model = _merged(config, commits[0], weights, attention)
     else:
         model = empty_model(read_model_config(run), "fp32", attention)
         _fill(model, weights, run)
     round_weights(model, dtype)
-    return Base(model, commit.state["tokenizer"], commit.step, digest(commit))
+    return Base(model, commits[0].state["tokenizer"], tuple(commit.step for commit in commits), digest(commits))
+
+
+def _find(run: str | Path, step: int | None, number: int) -> list[tuple[Path, Commit]]:
+    """A checkpoint, the newest good one by default, and the ones before it, all of them verified; newest first."""
+    checkpoints = Path(run) / "checkpoints"
+    found = [find_checkpoint(checkpoints, step)]
+    older = [one for one in committed_steps(checkpoints) if one < found[0][1].step]
+    if len(older) < number - 1:
+        have = ", ".join(map(str, [*older, found[0][1].step]))
+        raise CheckpointError(
+            f"average ({number}) is more than the checkpoints up to step {found[0][1].step} of run {run}, which are"
+            f" those of steps {have}; lower it"
+        )
+    return found + [find_checkpoint(checkpoints, one) for one in reversed(older[len(older) - number + 1 :])]
 
 
 def round_weights(model: PreTrainedModel, dtype: str) -> None:
@@ -102,7 +130,9 @@ def _merged(config: RunConfig, commit: Commit, weights: dict[str, torch.Tensor],
     assert isinstance(config.model, CheckpointModel)
     assert isinstance(config.adapter, LoraAdapter)
     expected = commit.state["base"]
-    base = load_base(config.model.run, expected["step"], dtype="fp32", attention=attention)
+    base = load_base(
+        config.model.run, expected["step"], average=config.model.average, dtype="fp32", attention=attention
+    )
     if base.digest != expected["digest"]:
         raise CheckpointError(
             f"run {config.output} was trained on other weights than run {config.model.run} step {base.step} holds now;"
@@ -123,9 +153,9 @@ def _fill(model: torch.nn.Module, weights: dict[str, torch.Tensor], run: str | P
         raise CheckpointError(f"the checkpoint of run {run} does not fit its model ({names}); was model.json changed?")
 
 
-def digest(commit: Commit) -> str:
-    """One sha256 for a checkpoint: over its files' names and hashes."""
-    text = "\n".join(f"{file.name} {file.sha256}" for file in commit.files)
+def digest(commits: Sequence[Commit]) -> str:
+    """One sha256 for some checkpoints: over their files' names and hashes."""
+    text = "\n".join(f"{file.name} {file.sha256}" for commit in commits for file in commit.files)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,9 +1,11 @@
 """Checking every checksum of a run or a corpus. Nothing is changed or set aside."""
 
+import math
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError, safe_open
 
 from pipeline.config.data import CorpusCache
 from pipeline.corpus.corpus import Corpus
@@ -11,7 +13,17 @@ from pipeline.corpus.manifest import MANIFEST_NAME, parse_manifest
 from pipeline.corpus.remote.origin import Origin
 from pipeline.corpus.remote.urls import is_url, local_path, shown
 from pipeline.corpus.verification import file_fault, named_files, shard_fault, shard_files, stray_files
-from pipeline.engine.checkpoint.commit import committed_steps, faults, newest_commit, read_commit, step_name, unlisted
+from pipeline.engine.checkpoint.commit import (
+    COMMIT_NAME,
+    Commit,
+    committed_steps,
+    faults,
+    newest_commit,
+    read_commit,
+    step_name,
+    unlisted,
+)
+from pipeline.engine.checkpoint.index import INDEX_NAME, read_index, require_whole
 from pipeline.errors import CheckpointError, CorpusError, RunError
 from pipeline.runtime.threads import in_threads
 from pipeline.stages.seal import seal_fault
@@ -75,15 +87,44 @@ def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:
 def _run_faults(folder: Path) -> list[tuple[str, str | None]]:
     checkpoints = folder / "checkpoints"
     folders = [checkpoints / step_name(step) for step in committed_steps(checkpoints)]
-    found = zip((folder.name for folder in folders), in_threads(_checkpoint_fault, folders, _DOING), strict=True)
+    found = zip((folder.name for folder in folders), in_threads(checkpoint_fault, folders, _DOING), strict=True)
     commit = newest_commit(checkpoints)
     fixed = [("config, model, tokenizer", seal_fault(folder, commit))] if commit else []
     return [*fixed, *found]
 
 
-def _checkpoint_fault(folder: Path) -> str | None:
+def checkpoint_fault(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words, every byte of it compared; None if it is whole."""
     try:
         commit = read_commit(folder)
-        return "; ".join([*unlisted(folder, commit), *faults(folder, commit.files)]) or None
+        found = [*unlisted(folder, commit), *faults(folder, commit.files)]
+        if not found:
+            _require_index(folder, commit)
+        return "; ".join(found) or None
     except CheckpointError as error:
         return str(error)
+
+
+def _require_index(folder: Path, commit: Commit) -> None:
+    """Raise CheckpointError unless the index finds every tensor whole, in files of the commit, whose bytes are right.
+
+    That they come together to what was saved is compared by their checksums when they are loaded.
+    """
+    lengths = {file.name: _lengths(folder / file.name) for file in commit.files if file.name != INDEX_NAME}
+    for key, tensor in read_index(folder).tensors.items():
+        for piece in tensor.pieces:
+            if piece.file not in lengths:
+                raise CheckpointError(f"{INDEX_NAME} has {key} in {piece.file}, which {COMMIT_NAME} does not list")
+            if lengths[piece.file].get(key) != piece.length:
+                raise CheckpointError(f"{piece.file} does not hold the {piece.length} elements of {key} that it should")
+        require_whole(key, tensor.shape, [(piece.start, piece.length) for piece in tensor.pieces])
+
+
+def _lengths(path: Path) -> dict[str, int]:
+    """Number of elements of each tensor in a file. Raises CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            return {key: math.prod(file.get_slice(key).get_shape()) for key in keys}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path.name} is no file of tensors ({error})") from error

@@ -15,11 +15,11 @@ class StepInfo:
     """What hooks see of a step: a small record, never the trainer."""
 
     step: int
-    """Updates made so far, this one included."""
+    """Steps made so far, this one included, skipped updates too."""
     batch: Batch
     """This rank's part of it."""
     loss_sum: torch.Tensor
-    """This rank's sum of losses in nats, on the device."""
+    """This rank's sum of losses in nats, on the device; where the update was skipped, it may be no number."""
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, on the device."""
     digest: str
@@ -30,6 +30,10 @@ class StepInfo:
     """Wall time of the step on this rank, waiting for data included."""
     is_last: bool
     """Whether the run ends here."""
+    skipped: bool = False
+    """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
+    own_seconds: float = 0.0
+    """What this rank spent waiting for its data and in forward passes, in which up to ZeRO 2 no other has a part."""
 
 
 Hook = Callable[[StepInfo], None]
@@ -45,15 +49,33 @@ class StopTraining(Exception):
 
 
 def steps(
-    engine: Engine, batches: Iterable[Batch], schedule: Callable[[int], float], is_last: Callable[[int], bool]
+    engine: Engine,
+    batches: Iterable[Batch],
+    schedule: Callable[[int], float],
+    is_last: Callable[[int], bool],
+    waited: Callable[[], float] | None = None,
+    beat: Callable[[str], None] = lambda doing: None,
 ) -> Iterator[StepInfo]:
-    """Train on each batch in turn, up to the last of the run, and say what happened."""
+    """Train on each batch in turn, up to the last of the run, and say what happened.
+
+    Args:
+        engine: What is trained.
+        batches: This rank's part of each step.
+        schedule: Learning rate of a step as a share of its peak.
+        is_last: Whether the run ends once so many steps are made.
+        waited: Seconds that this rank alone waited for the last batch; by default all until it came.
+        beat: Told what begins now.
+    """
+    beat("waiting for the first batch")
     start = time.perf_counter()
     for batch in batches:
+        until_batch = time.perf_counter() - start
+        beat(f"step {batch.step + 1}: training")
         share = schedule(batch.step)
         outcome = engine.train_step(batch, share)
         now = time.perf_counter()
         made = batch.step + 1
+        beat(f"step {made}: hooks")
         yield StepInfo(
             step=made,
             batch=batch,
@@ -63,9 +85,12 @@ def steps(
             learning_rate_share=share,
             seconds=now - start,
             is_last=is_last(made),
+            skipped=outcome.skipped,
+            own_seconds=(waited() if waited else until_batch) + outcome.forward_seconds,
         )
         if is_last(made):
             return
+        beat(f"step {made + 1}: waiting for data")
         start = time.perf_counter()
 
 

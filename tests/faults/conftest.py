@@ -12,7 +12,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
-    """An uninterrupted run of twelve steps on two ranks."""
+    """An uninterrupted run of sixty steps on two ranks."""
     recipe = write_recipe(tmp_path_factory.mktemp("plain") / "plain.yaml", corpus)
     with Job(recipe) as job:
         job.done()

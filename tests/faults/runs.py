@@ -1,10 +1,9 @@
 """Small runs for faults: a corpus made here, and ranks started as a launcher would start them, without one."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +13,7 @@ import yaml
 
 from tests.distributed.jobs import free_port
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
-
-ROOT = Path(__file__).parents[2]
+from tests.zygote import Forked
 
 
 def small_corpus_folder(folder: Path, num_texts: int = 600) -> Path:
@@ -32,11 +30,11 @@ def write_recipe(path: Path, corpus: Path, **changes: Any) -> Path:
         "model": LLAMA,
         "data": {"type": "corpus", "sources": [{"corpus": str(corpus), "source": "small"}], "sequence_length": 32},
         "batch": {"global_size": 8, "micro_size": 2},
-        "duration": {"steps": 12},
+        "duration": {"steps": 60},
         "optimizer": {"type": "adamw", "lr": 0.01},
         "schedule": {"type": "constant"},
         "engine": {"zero_stage": 2, "compile": False, "timeout_seconds": 60},
-        "checkpoints": {"every_steps": 4, "keep_last": 3},
+        "checkpoints": {"every_steps": 10, "keep_last": 6},
         "evaluation": {"every_steps": 100000, "max_sequences": 8},
         "tracking": {"log_every_steps": 1, "wandb": {"mode": "disabled"}},
         **changes,
@@ -45,10 +43,18 @@ def write_recipe(path: Path, corpus: Path, **changes: Any) -> Path:
     return path
 
 
+def copy_of(run: Path, path: Path, corpus: Path, **changes: Any) -> Path:
+    """A recipe at `path` whose run folder is a copy of a run made here."""
+    shutil.copytree(run, path.with_suffix(""))
+    return write_recipe(path, corpus, **changes)
+
+
 class Job:
     """The ranks of one start of a run."""
 
-    def __init__(self, recipe: Path, world_size: int = 2, *words: str, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self, recipe: Path, world_size: int = 2, *words: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start them; what they say is kept beside the recipe."""
         self.run, port = recipe.with_suffix(""), free_port()
         self._logs = [recipe.with_suffix(f".{rank}.log") for rank in range(world_size)]
@@ -58,17 +64,12 @@ class Job:
 
     def _start(
         self, recipe: Path, rank: int, world_size: int, port: int, words: tuple[str, ...], more: Mapping[str, str]
-    ) -> "subprocess.Popen[bytes]":
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-        environment = kept | {
+    ) -> Forked:
+        environment = {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "",
-        } | dict(more)  # fmt: skip
-        with open(self._logs[rank], "wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "train", str(recipe), *words],
-                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+            "MASTER_PORT": str(port), **more,
+        }  # fmt: skip
+        return Forked("pipeline.cli:main", [["train", str(recipe), *words]], environment, self._logs[rank])
 
     def __enter__(self) -> "Job":
         return self
@@ -110,7 +111,7 @@ class Job:
         while not holds():
             assert self.is_running, f"the job ended:\n{self.said()}"
             assert time.monotonic() < end, f"it took more than {seconds} s:\n{self.said()}"
-            time.sleep(0.002)
+            time.sleep(0.005)
 
     def wait_for_step(self, step: int) -> None:
         self.wait_until(lambda: last_step(self.run) >= step)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from pipeline.config.places import without_user
+
 
 def _is_a_name(path: str) -> str:
     if "\0" in path:
@@ -11,5 +13,5 @@ def _is_a_name(path: str) -> str:
     return path
 
 
-FilePath = Annotated[str, AfterValidator(_is_a_name)]
+FilePath = Annotated[str, AfterValidator(_is_a_name), AfterValidator(without_user)]
 """A path, glob or URL, as the user wrote it."""

@@ -185,12 +185,23 @@ def newest_commit(checkpoints: Path) -> Commit | None:
 
 def set_aside(folder: Path, reason: str) -> Path:
     """Rename a bad checkpoint to `.corrupt` (numbered if taken) with its reason inside; nothing is deleted."""
-    target = folder.with_name(f"{folder.name}.corrupt")
+    target = _renamed(folder, "corrupt")
+    (target / "REASON.txt").write_text(reason + "\n", encoding="utf-8")
+    return target
+
+
+def abandon(folder: Path, branch: int) -> Path:
+    """Rename a checkpoint that a rollback left behind to `.abandoned-K`; nothing is deleted."""
+    return _renamed(folder, f"abandoned-{branch}")
+
+
+def _renamed(folder: Path, word: str) -> Path:
+    """Rename a checkpoint so that it is none any more, synced; numbered if the name is taken."""
+    target = folder.with_name(f"{folder.name}.{word}")
     number = 1
     while target.exists():
         number += 1
-        target = folder.with_name(f"{folder.name}.corrupt-{number}")
+        target = folder.with_name(f"{folder.name}.{word}-{number}")
     os.rename(folder, target)
-    (target / "REASON.txt").write_text(reason + "\n", encoding="utf-8")
     sync_folder(target.parent)
     return target

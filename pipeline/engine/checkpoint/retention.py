@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config.checkpoints import Checkpoints
@@ -10,15 +10,19 @@ from pipeline.engine.checkpoint.commit import committed_steps, read_commit, step
 from pipeline.errors import CheckpointError
 
 
-def delete_old(checkpoints: Path, settings: Checkpoints, measured: Mapping[int, float]) -> list[int]:
+def delete_old(
+    checkpoints: Path, settings: Checkpoints, measured: Mapping[int, float], keep: Collection[int] = ()
+) -> list[int]:
     """Delete what the settings do not keep, and return the steps deleted. Raises OSError.
+
+    Steps of `keep` stay as well: somebody reads them.
 
     Nothing is deleted as long as the newest checkpoint is not all there: an older one may be the only good one.
     """
     steps = committed_steps(checkpoints)
     if not steps or not _is_all_there(checkpoints / step_name(steps[-1])):
         return []
-    old = sorted(set(steps) - kept(steps, settings, measured))
+    old = sorted(set(steps) - kept(steps, settings, measured) - set(keep))
     for step in old:
         folder = checkpoints / step_name(step)
         doomed = folder.with_name(f"{folder.name}.old.partial")  # a kill in the middle must not leave half a checkpoint

@@ -64,7 +64,7 @@ class Saver:
         *,
         exclude_frozen: bool = False,
         asynchronous: bool = False,
-        tidy: Callable[[], None] = lambda: None,
+        tidy: Callable[[int], None] = lambda step: None,
     ) -> None:
         """Set up; all ranks call it.
 
@@ -73,7 +73,7 @@ class Saver:
             checkpoints: The run's `checkpoints` folder, shared by all ranks.
             exclude_frozen: Leave out weights that are not trained.
             asynchronous: Write beside training, from a copy in host memory, if all ranks have room for one.
-            tidy: What rank 0 does beside training after each commit; it raises nothing.
+            tidy: What rank 0 does beside training after the commit of a step; it raises nothing.
         """
         self._engine, self._group, self._checkpoints = engine, engine.group, checkpoints
         self._exclude_frozen, self._tidy = exclude_frozen, tidy
@@ -204,7 +204,7 @@ class Saver:
             tuple(sorted(files, key=lambda file: file.name)),
         )  # fmt: skip
         commit(partial, record)
-        self._tidy()
+        self._tidy(label.step)
         return record
 
     def _made_by(self) -> dict[str, Any]:

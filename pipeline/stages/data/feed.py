@@ -1,5 +1,6 @@
 """The batches of one start of a run: phases that begin are journalled, and damaged chunks left out where wanted."""
 
+import time
 from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -29,6 +30,8 @@ class DataFeed:
     ) -> None:
         """Set up."""
         self.order = order
+        self.waited_seconds = 0.0
+        """How long this rank alone waited for the last batch."""
         self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
         self._share = Share(group.ranks.rank, group.ranks.world_size, config.batch.micro_size)
         self._ahead = config.data.cache.ahead if isinstance(config.data, CorpusData) else 0
@@ -57,10 +60,13 @@ class DataFeed:
 
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch | None, TarmacError | None]:
         """The next batch, or what is wrong with it."""
+        start = time.perf_counter()
         try:
             return next(batches), None
         except TarmacError as error:
             return None, error
+        finally:
+            self.waited_seconds = time.perf_counter() - start
 
     def _leave_out(self, lost: list[DamagedChunk], step: int) -> None:
         self.order = self.order.without(lost, step)

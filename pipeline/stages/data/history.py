@@ -1,6 +1,6 @@
 """What a run has been told about its data, phase by phase: to compare a config with it, and for the journal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -22,19 +22,22 @@ class _Event(NamedTuple):
 
 
 def require_same_past(
-    output: str, config: Sequence[Change], table: Sequence[Phase], step: int, has_phases: bool
-) -> None:
-    """Compare what a config says of the steps that are trained with the phases they were trained by.
+    output: str, told: Sequence[Change], table: Sequence[Phase], step: int, rolled_back: Collection[int],
+    has_phases: bool,
+) -> None:  # fmt: skip
+    """Compare what config and journal say of the steps that are trained with the phases they were trained by.
 
-    Where the config's data can have phases, say how to change what comes.
+    `rolled_back` are the steps to which the run went back, as the journal tells. Where the config's data can have
+    phases, say how to change what comes.
 
     Raises:
-        ConfigError: It says something else: which key, what it was, what it is, and what to do.
+        ConfigError: They say something else: which key, what it was, what it is, and what to do.
     """
     was = _history([Change(phase.first_step, phase.setting, phase.skipped_steps) for phase in table])
-    for before, after in zip_longest(was, _history(config)):
+    for before, after in zip_longest(was, _history(told)):
         if before != after:
-            raise ConfigError(f"run {output} is at step {step}: {_difference(before, after, step, has_phases)}")
+            difference = _difference(before, after, step, rolled_back, has_phases)
+            raise ConfigError(f"run {output} is at step {step}: {difference}")
 
 
 def changes_between(was: Setting, now: Setting) -> dict[str, list[Any]]:
@@ -73,27 +76,37 @@ def _decided(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _difference(was: _Event | None, now: _Event | None, step: int, has_phases: bool) -> str:
+def _difference(
+    was: _Event | None, now: _Event | None, step: int, rolled_back: Collection[int], has_phases: bool
+) -> str:
     """Which key was, is, and what to do."""
     if was is None or (now is not None and now.step < was.step):
         assert now is not None
-        what = (
-            f"data.skip begins at step {now.step}" if now.skipped_steps else f"data.phases has one at step {now.step}"
-        )
-        return f"{what}, and steps up to {step} are trained without it; let it begin at step {step} or later"
+        return _not_trained(now, step, rolled_back)
     if now is None or was.step < now.step:
         what = (
-            f"data.skip had a range from step {was.step} on"
+            f"data.skip had a range from step {was.step} on, which the config lacks (or journal.jsonl a rollback)"
             if was.skipped_steps
-            else f"a phase began at step {was.step}"
+            else f"a phase began at step {was.step}, which the config lacks"
         )
-        return f"{what}, which the config lacks; put it back, and change what comes from step {step} on"
+        return f"{what}; put it back, and change what comes from step {step} on"
     if was.skipped_steps != now.skipped_steps:
+        what = "data.skip, with rollbacks in journal.jsonl," if now.step in rolled_back else "data.skip"
         return (
-            f"data.skip passed over {was.skipped_steps} steps at step {was.step}, and is {now.skipped_steps};"
+            f"{what} passed over {was.skipped_steps} steps at step {was.step}, and is {now.skipped_steps};"
             " restore it, and skip more at a later step"
         )
     return _changed_keys(was, now, step, has_phases)
+
+
+def _not_trained(now: _Event, step: int, rolled_back: Collection[int]) -> str:
+    """That something is said of steps that were trained without it."""
+    what = f"data.skip begins at step {now.step}" if now.skipped_steps else f"data.phases has one at step {now.step}"
+    cure = f"let it begin at step {step} or later"
+    if now.skipped_steps and now.step in rolled_back:
+        what = f"data.skip or a rollback in journal.jsonl skips {now.skipped_steps} steps' data at step {now.step}"
+        cure += f", or set aside checkpoints behind step {now.step} that are of an abandoned branch"
+    return f"{what}, and steps up to {step} are trained without it; {cure}"
 
 
 def _changed_keys(was: _Event, now: _Event, step: int, has_phases: bool) -> str:

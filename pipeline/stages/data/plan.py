@@ -5,7 +5,7 @@ in the phase table of the last checkpoint. A config that says something else abo
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.config.data import CorpusData, DataPhase, SourceWeight
@@ -18,8 +18,9 @@ from pipeline.data.mixture import integer_weights
 from pipeline.data.order import Order
 from pipeline.data.phases import Change, Past, Phase, Setting, SourceShare
 from pipeline.engine.checkpoint.commit import Commit
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, ConfigError
 from pipeline.stages.data.history import require_same_past
+from pipeline.stages.data.rollbacks import Rollback, in_force, with_rollbacks
 
 _Counts = Mapping[str, int]
 """Shards of each source, where it has not all that it has now."""
@@ -40,54 +41,88 @@ def withdrawn_files(data: CorpusData) -> list[str]:
     return [path for path in (data.withdrawn, *(phase.withdrawn for phase in data.phases)) if path]
 
 
-def planned(config: RunConfig, source: Sequences) -> tuple[Phase, list[Change]]:
-    """The first phase of a new run, and the changes to come. Raises ConfigError if a file of ids is none."""
-    first, *changes = _Plan(config, source).changes()
+def planned(config: RunConfig, source: Sequences, rollbacks: Sequence[Rollback] = ()) -> tuple[Phase, list[Change]]:
+    """The first phase of a run, and the changes to come; `rollbacks` are all that its journal tells.
+
+    Raises:
+        ConfigError: A file of ids is none, or a rollback passes over a source that the config lacks.
+        CheckpointError: A source's shards are not those that a rollback passes over.
+    """
+    first, *changes = _with_skips(config, _Plan(config, source).changes())
     assert first.setting is not None
-    return Phase(0, 0, first.setting), _with_skips(config, changes)
+    coming = in_force(rollbacks)
+    _require_passed_shards(config, source, coming)
+    return Phase(0, 0, first.setting), with_rollbacks(first.setting, changes, coming)
 
 
-def continued(config: RunConfig, source: Sequences, past: Past) -> list[Change]:
-    """The changes to come of a run that has made some steps.
+def continued(config: RunConfig, source: Sequences, past: Past, rollbacks: Sequence[Rollback] = ()) -> list[Change]:
+    """The changes to come of a run that has made some steps; `rollbacks` are all that its journal tells.
 
     Shards that were appended since then are one of them.
 
     Raises:
-        ConfigError: The config says something else about those steps.
+        ConfigError: The config or the journal says something else about those steps, or a rollback to come passes over
+            a source that the config lacks.
         CheckpointError: A source's shards are not those that were read.
     """
     table, step = past.phases, past.step
-    _require_same_shards(source, table, step)
-    changes = _with_skips(config, _Plan(config, source, table, step).changes())
-    told = [change for change in changes if change.step < step]
-    require_same_past(config.output, told, table, step, has_phases=isinstance(config.data, CorpusData))
-    last, grown = table[-1].setting, _grown(table[-1].setting, source)
-    coming = [change for change in changes if change.step >= step]
-    return [Change(step, grown), *coming] if grown != last else coming
+    _require_same_shards(source, (phase.setting for phase in table), step)
+    first, *changes = _with_skips(config, _Plan(config, source, table, step).changes())
+    assert first.setting is not None
+    back = in_force(rollbacks)
+    told = [first, *with_rollbacks(first.setting, changes, back)]
+    require_same_past(config.output, [change for change in told if change.step < step], table, step,
+                      {one.step for one in back}, has_phases=isinstance(config.data, CorpusData))  # fmt: skip
+    coming = [one for one in back if one.step >= step]
+    _require_passed_shards(config, source, coming)
+    grown, later = _grown(table[-1].setting, source), [change for change in changes if change.step >= step]
+    if grown != table[-1].setting and not (coming and coming[0].step == step):
+        later.insert(0, Change(step, grown))
+    return with_rollbacks(grown, later, coming)
 
 
-def order_of(config: RunConfig, source: Sequences, commit: Commit | None) -> Order:
-    """The order of a run from a checkpoint on, or of a new one. Raises as `continued` does."""
+def order_of(config: RunConfig, source: Sequences, commit: Commit | None, rollbacks: Sequence[Rollback] = ()) -> Order:
+    """The order of a run from a checkpoint on, or from its beginning. Raises as `continued` does.
+
+    Args:
+        config: What the run is to do.
+        source: Its sequences.
+        commit: The checkpoint.
+        rollbacks: All that the run's journal tells: `read_rollbacks`.
+    """
     if commit is None:
-        return order_after(config, source, Past(0, ()))
+        return order_after(config, source, Past(0, ()), rollbacks)
     if "data" not in commit.state:
         raise CheckpointError(
             f"checkpoint {commit.step} of run {config.output} is of an earlier version of Tarmac; go on with that one"
         )
-    return order_after(config, source, Past.from_json(commit.state["data"]))
+    return order_after(config, source, Past.from_json(commit.state["data"]), rollbacks)
 
 
-def order_after(config: RunConfig, source: Sequences, past: Past) -> Order:
+def order_after(config: RunConfig, source: Sequences, past: Past, rollbacks: Sequence[Rollback] = ()) -> Order:
     """The order of a run that has made some steps, or none. Raises as `continued` does."""
     cuts = Cuts(source.shards, config.seed)
     if not past.phases:
-        first, changes = planned(config, source)
+        first, changes = planned(config, source, rollbacks)
         return Order(cuts, config.seed, [first], changes)
-    return Order(cuts, config.seed, past.phases, continued(config, source, past), past.bookmarks)
+    return Order(cuts, config.seed, past.phases, continued(config, source, past, rollbacks), past.bookmarks)
 
 
-def _require_same_shards(source: Sequences, table: Sequence[Phase], step: int) -> None:
-    shares = {share.name: share for phase in table for share in phase.setting.sources}
+def _require_passed_shards(config: RunConfig, source: Sequences, rollbacks: Iterable[Rollback]) -> None:
+    """What is passed over must be there: its sizes tell where to go on."""
+    for rollback in rollbacks:
+        settings = [change.setting for change in rollback.passed if change.setting]
+        for share in (share for setting in settings for share in setting.sources):
+            if share.name not in source.shards:
+                raise ConfigError(
+                    f"run {config.output} went back to step {rollback.step} behind steps with source {share.name!r},"
+                    " which the config lacks; name it in data.phases, with weight 0 where it is not to come again"
+                )
+        _require_same_shards(source, settings, rollback.from_step)
+
+
+def _require_same_shards(source: Sequences, settings: Iterable[Setting], step: int) -> None:
+    shares = {share.name: share for setting in settings for share in setting.sources}
     for share in shares.values():
         if share.name not in source.shards:
             continue  # the config lacks it, which is told where the config is compared

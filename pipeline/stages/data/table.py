@@ -13,6 +13,7 @@ from pipeline.data.loader import Sequences
 from pipeline.data.mixture import WEIGHT_TOTAL, Mixture
 from pipeline.data.phases import Change, Phase, Setting
 from pipeline.stages.data.plan import planned
+from pipeline.stages.data.rollbacks import read_rollbacks
 
 MOST_PACKED = 8
 """Shards of a source that are packed at most, to know how full its sequences are."""
@@ -83,7 +84,7 @@ class DataTable:
 
 def data_table(config: RunConfig, source: Sequences) -> DataTable:
     """Count the samples of each phase, and from them tokens and epochs; no shard is packed but a few."""
-    first, changes = planned(config, source)
+    first, changes = planned(config, source, read_rollbacks(config.output))
     counting = _Counting(Cuts(source.shards, config.seed), config.seed, first)
     for change in changes:
         if change.step < config.num_steps:

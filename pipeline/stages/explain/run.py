@@ -1,6 +1,8 @@
 """A run that is to be explained: its data, its order, and how many ranks it had."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +12,18 @@ from pipeline.config.run import RunConfig
 from pipeline.data.corpora import Corpora
 from pipeline.data.loader import Share
 from pipeline.data.order import Order
-from pipeline.engine.checkpoint.commit import newest_commit
-from pipeline.errors import RunError
+from pipeline.engine.checkpoint.commit import Commit, committed_steps, read_commit, step_name
+from pipeline.errors import CheckpointError, RunError
 from pipeline.runtime.journal import Journal
 from pipeline.stages.data.feed import End
 from pipeline.stages.data.plan import order_of
+from pipeline.stages.data.rollbacks import ROLLBACK, Rollback, is_left, read_rollbacks
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 
 
 class Session(NamedTuple):
-    """A start of the run."""
+    """A start of the run, or a rollback, behind which it goes on with the ranks that it had."""
 
     step: int
     """Steps made before it."""
@@ -41,6 +44,8 @@ class Explained:
     """Steps up to its newest good checkpoint."""
     sessions: tuple[Session, ...]
     """As the journal tells them."""
+    rollbacks: tuple[Rollback, ...]
+    """All of them, as the journal tells them."""
 
     def makes(self, step: int) -> bool:
         """Whether the run has made a step, from 1, or will make it."""
@@ -51,6 +56,14 @@ class Explained:
         """Steps of the whole run. If packing decides when the data end, shards are packed to tell."""
         made = bisect_left(range(1, self.end.num_steps + 1), True, key=lambda step: not self.makes(step))
         return max(self.num_trained, made)
+
+    def branch(self, step: int) -> int:
+        """The branch that a step, from 1, belongs to; each rollback begins one, and what it left is not explained."""
+        return max((one.branch for one in self.rollbacks if one.step < step), default=0)
+
+    def num_abandoned(self, step: int) -> int:
+        """How often a step, from 1, was made on branches that were abandoned."""
+        return sum(one.step < step <= one.from_step for one in self.rollbacks)
 
     def share(self, step: int, world_size: int | None, micro_size: int | None) -> Share:
         """Which part rank 0 had of a step, from 1: as the journal says, but for what is given."""
@@ -74,10 +87,29 @@ def open_explained(folder: Path) -> Explained:
     """Open a run folder. Raises RunError, CorpusError or CheckpointError in one sentence."""
     config = read_run(folder)
     data = open_data(config)
-    commit = newest_commit(folder / "checkpoints")
-    events = [event for event in Journal(folder).read() if event["event"] in ("start", "resume")]
-    now = config.batch.micro_size
-    sessions = tuple(Session(event["step"], event["world_size"], event.get("micro_size", now)) for event in events)
+    rollbacks = read_rollbacks(folder)
+    commit = _newest_commit(folder / "checkpoints", rollbacks)
     num_trained = commit.step if commit else 0
-    order = order_of(config, data.source, commit)
-    return Explained(folder, config, data, order, End(config, order), num_trained, sessions)
+    order = order_of(config, data.source, commit, rollbacks)
+    return Explained(folder, config, data, order, End(config, order), num_trained, _sessions(folder, config), rollbacks)
+
+
+def _newest_commit(checkpoints: Path, rollbacks: Sequence[Rollback]) -> Commit | None:
+    """The newest one of the branch that holds; a rollback that was killed may not have set aside the others yet."""
+    for step in reversed(committed_steps(checkpoints)):
+        with suppress(CheckpointError):
+            commit = read_commit(checkpoints / step_name(step))
+            if not is_left(rollbacks, step, commit.branch):
+                return commit
+    return None
+
+
+def _sessions(folder: Path, config: RunConfig) -> tuple[Session, ...]:
+    found: list[Session] = []
+    for event in Journal(folder).read():
+        if event["event"] in ("start", "resume"):
+            micro_size = event.get("micro_size", config.batch.micro_size)
+            found.append(Session(event["step"], event["world_size"], micro_size))
+        elif event["event"] == ROLLBACK and found:
+            found.append(found[-1]._replace(step=event["step"]))
+    return tuple(found)

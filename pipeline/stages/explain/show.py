@@ -24,6 +24,8 @@ def print_step(step: StepRows, full: bool) -> None:
     """A block for each sequence: where it is, and under it each document with its text, cut unless `full`."""
     console = Console(highlight=False)
     when = "trained" if step.is_trained else "to come"
+    when += f"; branch {step.branch}" * bool(step.branch)
+    when += f"; abandoned before: {step.num_abandoned}" * bool(step.num_abandoned)
     console.print(
         f"[bold]{escape(step.run)}, step {step.step}[/] ({when}): {step.global_size} sequences of"
         f" {step.sequence_length} tokens; ranks: {step.world_size}, micro batch: {step.micro_size}",

@@ -68,6 +68,10 @@ class StepRows:
     """From 1."""
     is_trained: bool
     """Whether the newest checkpoint contains it."""
+    branch: int
+    """Rollbacks begin branches; the run's first one is 0."""
+    num_abandoned: int
+    """How often it was made on branches that were abandoned, which read other sequences."""
     world_size: int
     micro_size: int
     sequence_length: int
@@ -98,8 +102,9 @@ def explain_step(
         for place, sample in enumerate(samples)
         if rank in (None, part_of(share, place)[0])
     ]
-    return StepRows(str(run.folder), step, step <= run.num_trained, share.world_size, share.micro_size,
-                    setting.sequence_length, setting.global_batch, tuple(rows))  # fmt: skip
+    return StepRows(str(run.folder), step, step <= run.num_trained, run.branch(step), run.num_abandoned(step),
+                    share.world_size, share.micro_size, setting.sequence_length, setting.global_batch,
+                    tuple(rows))  # fmt: skip
 
 
 def part_of(share: Share, place: int) -> tuple[int, int, int]:

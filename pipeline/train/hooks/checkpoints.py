@@ -1,7 +1,7 @@
 """Saving: when it is time, at the end, and when the run is asked to stop; written beside training where possible."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pipeline.config.checkpoints import Checkpoints
@@ -111,22 +111,25 @@ class CheckpointHook:
             _log.info("step %d  saved %.1f MB in %.2f s, waited for %.2f s", step, size / 1e6, seconds, stall)
 
     def _tell(self, event: str, **details: object) -> None:
-        """A line that the journal cannot take, on a full disk, is no reason to end a run whose checkpoint is there."""
-        if not self._is_main:
-            return
-        try:
-            self._journal.write(event, **details)
-        except OSError as error:
-            _log.warning("journal: %s was not noted (%s)", event, error)
+        if self._is_main:
+            tell(self._journal, event, **details)
 
 
-def tidy(run: Path, settings: Checkpoints) -> None:
-    """Delete old checkpoints; one that cannot be deleted is no reason to end a healthy run."""
+def tell(journal: Journal, event: str, **details: object) -> None:
+    """Note what happened; a line that the journal cannot take, on a full disk, is no reason to end a run."""
+    try:
+        journal.write(event, **details)
+    except OSError as error:
+        _log.warning("journal: %s was not noted (%s)", event, error)
+
+
+def tidy(run: Path, settings: Checkpoints, keep: Collection[int] = ()) -> None:
+    """Delete old checkpoints but those to keep; one that cannot be deleted is no reason to end a healthy run."""
     try:
         measured = {}
         for row in read_json_lines(run / "metrics.jsonl") if settings.keep_best else ():
             if (value := row.get(settings.best_metric)) is not None:
                 measured[row["step"]] = value
-        delete_old(run / "checkpoints", settings, measured)
+        delete_old(run / "checkpoints", settings, measured, keep)
     except OSError as error:
         _log.warning("an old checkpoint was not deleted: %s", error)

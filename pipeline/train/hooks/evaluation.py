@@ -1,7 +1,7 @@
 """Loss and bits per byte on held-out data, inside the loop."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -18,7 +18,13 @@ class EvaluationHook:
     """Evaluates every so many steps and at the end."""
 
     def __init__(
-        self, engine: Engine, tracker: Tracker, batches: Sequence[MicroBatch], byte_lengths: torch.Tensor, every: int
+        self,
+        engine: Engine,
+        tracker: Tracker,
+        batches: Sequence[MicroBatch],
+        byte_lengths: torch.Tensor,
+        every: int,
+        through: Callable[[Sequence[MicroBatch]], Iterable[MicroBatch]] = iter,
     ) -> None:
         """Set up.
 
@@ -28,7 +34,9 @@ class EvaluationHook:
             batches: This rank's share of the held-out sequences; as many batches on every rank.
             byte_lengths: UTF-8 bytes of each token id, int64 of shape (vocabulary,).
             every: Steps between evaluations.
+            through: What batches are taken through, such as a word to the watchdog before each.
         """
+        self._through = through
         self._engine, self._tracker, self._batches, self._every = engine, tracker, batches, every
         labels = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
         totals = engine.group.sum(torch.tensor([len(labels), int(byte_lengths[labels].sum())]))
@@ -41,7 +49,7 @@ class EvaluationHook:
 
     def evaluate(self, step: int) -> None:
         """Measure and log."""
-        loss_sum = float(self._engine.loss_sum(self._batches))
+        loss_sum = float(self._engine.loss_sum(self._through(self._batches)))
         row = {
             "validation/loss": loss_sum / max(1, self._tokens),
             "validation/bits_per_byte": loss_sum / math.log(2) / max(1, self._bytes),

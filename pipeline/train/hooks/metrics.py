@@ -1,6 +1,5 @@
 """Loss, learning rate, throughput: gathered over a few steps, then one row."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +9,6 @@ import torch
 
 from pipeline.engine.engine import Engine
 from pipeline.engine.memory import peak_memory_bytes
-from pipeline.errors import DivergenceError
 from pipeline.runtime.logs import get_logger
 from pipeline.train.loop import StepInfo
 from pipeline.train.tracking.tracker import Tracker
@@ -20,16 +18,23 @@ _log = get_logger("train")
 
 @dataclass(frozen=True)
 class Totals:
-    """What the next row is made of, over all ranks; a checkpoint carries it, so that a resumed run logs the same."""
+    """What the next row is made of, over all ranks; a checkpoint carries it, so that a resumed run logs the same.
+
+    Where an update was skipped, its losses, tokens and positions do not count: nothing was learned from them.
+    """
 
     tokens_seen: int = 0
-    """Valid tokens up to the last row."""
+    """Valid tokens trained on up to the last row."""
     loss_sum: float = 0.0
     """Losses in nats since then."""
     num_tokens: int = 0
     """Valid tokens since then."""
     room: int = 0
     """Positions that sequences had since then, those of padding included."""
+    skipped_updates: int = 0
+    """Updates of the whole run that were skipped, because a loss or the gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """How many of them no update was made after."""
 
 
 class MetricsHook:
@@ -69,39 +74,41 @@ class MetricsHook:
         self._seconds = 0.0
         self._steps = 0
 
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Updates skipped since the last one that was made, also if that was before a restart."""
+        return self._totals.skipped_in_a_row
+
     def __call__(self, info: StepInfo) -> None:
         """Add the step; log when it is time."""
-        loss_sum = info.loss_sum.double()  # in fp64 the sum is exact, wherever an interruption divides it
-        self._loss_sum = loss_sum if self._loss_sum is None else self._loss_sum + loss_sum
-        self._tokens = info.num_tokens if self._tokens is None else self._tokens + info.num_tokens
+        if info.skipped:
+            skipped, row = self._totals.skipped_updates + 1, self._totals.skipped_in_a_row + 1
+            self._totals = replace(self._totals, skipped_updates=skipped, skipped_in_a_row=row)
+        else:
+            self._add(info)
         self._steps += 1
         self._last = info
         self._seconds += info.seconds
         if info.step % self._every == 0 or info.is_last:
             self.flush()
 
-    def totals(self) -> Totals:
-        """What the next row is made of so far; all ranks call it, and wait for the device.
+    def _add(self, info: StepInfo) -> None:
+        loss_sum = info.loss_sum.double()  # in fp64 the sum is exact, wherever an interruption divides it
+        self._loss_sum = loss_sum if self._loss_sum is None else self._loss_sum + loss_sum
+        self._tokens = info.num_tokens if self._tokens is None else self._tokens + info.num_tokens
+        room = self._totals.room + self._room(info.step, 1).total()
+        self._totals = replace(self._totals, room=room, skipped_in_a_row=0)
 
-        Raises:
-            DivergenceError: A loss since the last row is not a number; on all ranks.
-        """
-        if self._loss_sum is None or self._tokens is None or self._last is None:
+    def totals(self) -> Totals:
+        """What the next row is made of so far; all ranks call it, and wait for the device."""
+        if self._loss_sum is None or self._tokens is None:
             return self._totals
         loss_sum = self._totals.loss_sum + float(self._engine.group.sum(self._loss_sum.reshape(1)))
-        if not math.isfinite(loss_sum):
-            raise DivergenceError(
-                f"the loss is not finite at step {self._last.step}; lower optimizer.lr and give the same command to go"
-                " on from the last checkpoint, or look at the data with `tarmac explain`"
-            )
-        num_tokens, room = self._totals.num_tokens + int(self._tokens), self._totals.room + self._room().total()
-        return replace(self._totals, loss_sum=loss_sum, num_tokens=num_tokens, room=room)
+        return replace(self._totals, loss_sum=loss_sum, num_tokens=self._totals.num_tokens + int(self._tokens))
 
-    def _room(self) -> Counter[int]:
-        """Positions of this session's steps since the last row, by the length of their sequences."""
-        assert self._last is not None
-        step = self._last.step
-        return self._tokens_by_length(step) - self._tokens_by_length(step - self._steps)
+    def _room(self, step: int, number: int) -> Counter[int]:
+        """Positions of so many steps up to one, by the length of their sequences."""
+        return self._tokens_by_length(step) - self._tokens_by_length(step - number)
 
     def flush(self) -> None:
         """Write the row of the steps since the last one."""
@@ -111,26 +118,40 @@ class MetricsHook:
         waited = time.perf_counter()
         totals = self.totals()
         self._seconds += time.perf_counter() - waited  # what the device still had to do
-        tokens_seen, room = totals.tokens_seen + totals.num_tokens, self._room()
-        rate = room.total() / self._seconds
-        flops = sum(number * self._flops(length) for length, number in room.items())
-        norm = f"{self._engine.norm_name}_norm"
-        row = {
-            "train/loss": totals.loss_sum / max(1, totals.num_tokens),
+        tokens_seen = totals.tokens_seen + totals.num_tokens
+        learned, performance = self._learned(totals), self._performance(info.step)
+        if self._engine.group.ranks.is_main:
+            self._tracker.log(info.step, {**learned, "train/tokens": float(tokens_seen), **performance})
+            norm = f"{self._engine.norm_name}_norm"
+            _log.info(
+                "step %d  loss %s  lr %.2e  %s %s  %s tok/s  MFU %.1f %%",
+                info.step, _shown(learned["train/loss"], 4), learned["train/learning_rate"],
+                norm, _shown(learned[f"train/{norm}"], 3),
+                f"{performance['perf/tokens_per_second']:,.0f}", 100 * performance["perf/mfu"],
+            )  # fmt: skip
+        self._reset(replace(totals, tokens_seen=tokens_seen, loss_sum=0.0, num_tokens=0, room=0))
+
+    def _learned(self, totals: Totals) -> dict[str, float | None]:
+        """Where no update was made, there is no loss; of the norm, only the last step counts."""
+        return {
+            "train/loss": totals.loss_sum / totals.num_tokens if totals.num_tokens else None,
             "train/learning_rate": self._engine.learning_rate(),
-            f"train/{norm}": self._engine.norm(),
-            "train/tokens": float(tokens_seen),
-            "train/utilisation": totals.num_tokens / totals.room,
-            "perf/tokens_per_second": rate,
+            f"train/{self._engine.norm_name}_norm": self._engine.norm(),
+            "train/utilisation": totals.num_tokens / totals.room if totals.room else None,
+            "train/skipped_updates": float(totals.skipped_updates),
+        }
+
+    def _performance(self, step: int) -> dict[str, float]:
+        """Of this session's steps; those whose update was skipped took as long."""
+        room = self._room(step, self._steps)
+        flops = sum(number * self._flops(length) for length, number in room.items())
+        return {
+            "perf/tokens_per_second": room.total() / self._seconds,
             "perf/mfu": flops / self._seconds / self._peak,
             "perf/step_seconds": self._seconds / self._steps,
             "perf/memory_bytes": float(peak_memory_bytes()),
         }
-        if self._engine.group.ranks.is_main:
-            self._tracker.log(info.step, row)
-            _log.info(
-                "step %d  loss %.4f  lr %.2e  %s %.3f  %s tok/s  MFU %.1f %%",
-                info.step, row["train/loss"], row["train/learning_rate"], norm, row[f"train/{norm}"],
-                f"{rate:,.0f}", 100 * row["perf/mfu"],
-            )  # fmt: skip
-        self._reset(Totals(tokens_seen))
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

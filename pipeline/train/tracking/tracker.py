@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.runtime.files import append_json_line
+from pipeline.runtime.records import Records
 
 Metrics = Mapping[str, float | None]
 
@@ -39,15 +39,21 @@ class Composite:
 
 
 class JsonLines:
-    """`metrics.jsonl` in the run folder: one row a line, synced."""
+    """`metrics.jsonl` in the run folder: one row a line, synced. Rows wait in memory while they cannot be written."""
 
     def __init__(self, folder: Path) -> None:
         """Append to the run's file."""
-        self._path = folder / "metrics.jsonl"
+        self._rows = Records(metrics_path(folder), synced=True)
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Append a row."""
-        append_json_line(self._path, {"step": step, "time": round(time.time(), 3), **metrics})
+        self._rows.append({"step": step, "time": round(time.time(), 3), **metrics})
 
     def finish(self, exit_code: int) -> None:
-        """Nothing is open."""
+        """Write what waits, or say what is lost."""
+        self._rows.close()
+
+
+def metrics_path(folder: Path) -> Path:
+    """Where a run's rows are."""
+    return folder / "metrics.jsonl"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.runtime.files import append_json_line, atomic_file, read_json_lines, write_json, write_text
 from pipeline.runtime.journal import Journal
+from tests.unit.runtime.disk import full_at
 
 
 def names(folder: Path) -> list[str]:
@@ -88,3 +89,22 @@ def test_the_journal_keeps_events_in_order(tmp_path: Path) -> None:
     events = Journal(tmp_path).read()
     assert [(event["event"], event["step"]) for event in events] == [("start", 0), ("save", 10)]
     assert 0 < events[0]["time"] <= events[1]["time"]
+
+
+@given(st.integers(0, 60))
+def test_an_event_for_which_there_is_no_room_is_not_there_at_all(
+    tmp_path_factory: pytest.TempPathFactory, room: int
+) -> None:
+    """A journal that said what nobody was told it says would be worse than none."""
+    path = tmp_path_factory.mktemp("full") / "log"
+    append_json_line(path, {"event": "start"})
+    content = path.read_bytes()
+    line = json.dumps({"event": "save", "step": 12}) + "\n"
+    with full_at(len(content) + room):
+        if room < len(line):
+            with pytest.raises(OSError, match="File too large"):
+                append_json_line(path, {"event": "save", "step": 12})
+            assert path.read_bytes() == content
+        else:
+            append_json_line(path, {"event": "save", "step": 12})
+            assert path.read_bytes() == content + line.encode()

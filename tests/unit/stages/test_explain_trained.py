@@ -35,7 +35,7 @@ def trained(opened: Explained, tmp_path_factory: pytest.TempPathFactory) -> Expl
     (folder / "tokenizer").symlink_to(opened.folder.parent / "tokenizer")
     (folder / "journal.jsonl").write_text((opened.folder / "journal.jsonl").read_text())
     state = {"data": opened.order.past(TRAINED).to_json(), STATE_KEY: seal(folder)}
-    commit(begin(folder / "checkpoints", TRAINED), Commit(TRAINED, 1, state, ()))
+    commit(begin(folder / "checkpoints", TRAINED), Commit(TRAINED, 1, 0, {}, state, ()))
     return open_explained(folder)
 
 

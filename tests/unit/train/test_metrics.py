@@ -1,5 +1,7 @@
 """Rows of metrics: what they are made of, and that a resumed run writes the same."""
 
+import json
+import math
 from collections import Counter
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -7,6 +9,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.data.batch import Batch
 from pipeline.engine.engine import Engine
@@ -16,6 +20,9 @@ from pipeline.train.tracking.tracker import Composite, Metrics
 
 TOKENS = [60, 64, 70, 96, 90, 10]
 """Of each step, those that predict something; 64 positions in the first two steps, then 96."""
+
+EVERY = 4
+"""Steps of a row."""
 
 
 class Rows(Composite):
@@ -37,13 +44,15 @@ def hook_of(tracker: Rows, totals: Totals) -> MetricsHook:
     ranks = SimpleNamespace(is_main=True)
     group = SimpleNamespace(ranks=ranks, sum=lambda tensor: tensor)
     engine: Any = SimpleNamespace(group=group, norm_name="gradient", norm=lambda: 1.0, learning_rate=lambda: 1e-3)
-    return MetricsHook(cast(Engine, engine), tracker, 4, totals, room, flops=lambda length: float(length), peak=1e6)
+    return MetricsHook(cast(Engine, engine), tracker, EVERY, totals, room, flops=lambda length: float(length), peak=1e6)
 
 
-def info(step: int) -> StepInfo:
+def info(step: int, skipped: bool = False) -> StepInfo:
+    """A step whose loss is 2 per token, and a half more with each step; one that was skipped has none."""
     tokens = TOKENS[step - 1]
-    return StepInfo(step, Batch(step - 1, ()), torch.tensor(2.0 * tokens), torch.tensor(tokens), "", 1.0, 0.5,
-                    step == len(TOKENS))  # fmt: skip
+    loss = math.nan if skipped else (1.5 + step / 2) * tokens
+    return StepInfo(step, Batch(step - 1, ()), torch.tensor(loss), torch.tensor(tokens), "", 1.0, 0.5,
+                    step == len(TOKENS), skipped)  # fmt: skip
 
 
 def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
@@ -52,7 +61,6 @@ def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
     for step in range(1, 7):
         hook(info(step))
     assert [step for step, _ in tracker.rows] == [4, 6]
-    assert [row["train/loss"] for _, row in tracker.rows] == [2.0, 2.0]
     assert [row["train/tokens"] for _, row in tracker.rows] == [290.0, 390.0]
     assert [row["train/utilisation"] for _, row in tracker.rows] == [290 / 320, 100 / 192]
     first = tracker.rows[0][1]
@@ -60,20 +68,48 @@ def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
     assert first["perf/mfu"] == pytest.approx((128 * 32 + 192 * 48) / 2 / 1e6, rel=0.05)
 
 
-@pytest.mark.parametrize("stop", range(1, 6))
-def test_a_resumed_run_writes_the_same_rows(stop: int) -> None:
+def test_throughput_counts_steps_whose_update_was_skipped() -> None:
+    tracker = Rows()
+    hook = hook_of(tracker, Totals())
+    for step in range(1, 5):
+        hook(info(step, skipped=step > 1))
+    assert tracker.rows[0][1]["perf/tokens_per_second"] == pytest.approx(320 / 2, rel=0.05)
+
+
+@given(st.lists(st.booleans(), min_size=6, max_size=6))
+def test_a_row_is_made_of_the_updates_that_were_made(skipped: list[bool]) -> None:
+    tracker = Rows()
+    hook = hook_of(tracker, Totals())
+    for step in range(1, 7):
+        hook(info(step, skipped[step - 1]))
+    for (end, row), steps in zip(tracker.rows, (range(1, 5), range(5, 7)), strict=True):
+        made = [step for step in steps if not skipped[step - 1]]
+        tokens = sum(TOKENS[step - 1] for step in made)
+        losses = sum((1.5 + step / 2) * TOKENS[step - 1] for step in made)
+        positions = sum(64 if step <= 2 else 96 for step in made)
+        assert row["train/loss"] == (losses / tokens if made else None)
+        assert row["train/utilisation"] == (tokens / positions if made else None)
+        assert row["train/tokens"] == sum(TOKENS[n] for n in range(end) if not skipped[n])
+        assert row["train/skipped_updates"] == sum(skipped[:end])
+    assert hook.skipped_in_a_row == next((n for n, one in enumerate(reversed(skipped)) if not one), 6)
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=6, max_size=6), st.integers(1, 5))
+def test_a_resumed_run_writes_the_same_rows(skipped: list[bool], stop: int) -> None:
     whole, parts = Rows(), Rows()
     one = hook_of(whole, Totals())
     for step in range(1, 7):
-        one(info(step))
+        one(info(step, skipped[step - 1]))
     before = hook_of(parts, Totals())
     for step in range(1, stop + 1):
-        before(info(step))
-    after = hook_of(parts, Totals(**asdict(before.totals())))
+        before(info(step, skipped[step - 1]))
+    after = hook_of(parts, Totals(**json.loads(json.dumps(asdict(before.totals()), allow_nan=False))))
     for step in range(stop + 1, 7):
-        after(info(step))
+        after(info(step, skipped[step - 1]))
 
     def seen(tracker: Rows) -> list[tuple[int, dict[str, float | None]]]:
         return [(step, {key: row[key] for key in row if key.startswith("train/")}) for step, row in tracker.rows]
 
     assert seen(parts) == seen(whole)
+    assert after.totals() == one.totals()

@@ -1,0 +1,38 @@
+"""The form of a config's model, without memory for its weights: for what is told before a run is started."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from pipeline.config.data import CorpusData
+from pipeline.config.model import LlamaModel
+from pipeline.config.run import RunConfig
+from pipeline.corpus.corpus import Corpus
+from pipeline.models.build import llama_config
+from pipeline.stages.run_folder import read_run
+from pipeline.stages.trained import read_model_config
+from pipeline.tokenizer.load import load_tokenizer
+
+USUAL_VOCABULARY = 32_768
+"""What is assumed as long as there is no corpus."""
+
+
+def weightless_model(config: RunConfig, vocab_size: int) -> PreTrainedModel:
+    """A config's model on the meta device, without adapter; a fresh one of so large a vocabulary."""
+    if isinstance(config.model, LlamaModel):
+        form = llama_config(config.model, vocab_size, eos_id=None, pad_id=None)
+    else:
+        read_run(config.model.run)
+        form = read_model_config(config.model.run)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(form)
+
+
+def vocabulary(config: RunConfig) -> int | None:
+    """Size of the vocabulary that a fresh model gets; None as long as there is no corpus."""
+    if config.tokenizer is not None:
+        return load_tokenizer(config.tokenizer).vocab_size
+    if isinstance(config.data, CorpusData) and (folder := Path(config.data.sources[0].corpus)).is_dir():
+        return Corpus(folder).manifest.tokenizer.vocab_size
+    return None

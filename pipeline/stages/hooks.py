@@ -1,0 +1,157 @@
+"""What happens beside training in a run: which hooks there are, in which order, and what a checkpoint keeps of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.run import RunConfig
+from pipeline.data.batch import MicroBatch
+from pipeline.data.validation import batches
+from pipeline.engine.checkpoint.commit import Commit, committed_steps
+from pipeline.engine.checkpoint.saving import Label, Saver
+from pipeline.engine.engine import Engine
+from pipeline.runtime.journal import Journal
+from pipeline.runtime.lock import RunLock
+from pipeline.runtime.logs import get_logger
+from pipeline.runtime.signals import StopRequest
+from pipeline.stages.data.feed import DataFeed, End
+from pipeline.stages.data.rollbacks import Rollback
+from pipeline.stages.explain.named import some_documents
+from pipeline.stages.explain.run import Explained
+from pipeline.stages.explain.run import Session as Start
+from pipeline.stages.ingredients import TrainingData
+from pipeline.stages.rollback import last_good_step
+from pipeline.train.hooks.checkpoints import CheckpointHook
+from pipeline.train.hooks.evaluation import EvaluationHook
+from pipeline.train.hooks.ledger import Ledger
+from pipeline.train.hooks.lost_lock import LostLock
+from pipeline.train.hooks.metrics import MetricsHook, Totals
+from pipeline.train.hooks.skipped import SkippedUpdates
+from pipeline.train.hooks.spikes import SpikeHook
+from pipeline.train.hooks.stop import StopHook
+from pipeline.train.hooks.stragglers import Stragglers
+from pipeline.train.loop import Hook
+from pipeline.train.pulse import Pulse
+from pipeline.train.tracking.tracker import Tracker
+
+_log = get_logger("train")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What hooks need besides what a stretch of the run begins with."""
+
+    config: RunConfig
+    data: TrainingData
+    engine: Engine
+    saver: Saver
+    tracker: Tracker
+    flops: Callable[[int], float]
+    """Floating-point operations of a token of a sequence of some length."""
+    peak: float
+    """Such operations that all devices could make in a second."""
+    end: End
+    stop_request: StopRequest
+    lock: RunLock | None
+    """On rank 0."""
+    beat: Callable[[str], None]
+    """Tells the watchdog of progress."""
+    facts: dict[str, Any]
+    """What every checkpoint says of the run: tokenizer, base, seal."""
+
+
+class Hooks:
+    """The hooks of one stretch of a run: from its start, or from a rollback, to its end or the next one."""
+
+    def __init__(
+        self, around: Surroundings, feed: DataFeed, commit: Commit | None, rollbacks: tuple[Rollback, ...]
+    ) -> None:
+        """Set up; all ranks call it.
+
+        Args:
+            around: What lasts as long as the process.
+            feed: The data of this stretch.
+            commit: What it goes on from.
+            rollbacks: All of the run so far.
+        """
+        self._around, self._feed, self._rollbacks = around, feed, rollbacks
+        config, group, state = around.config, around.engine.group, commit.state if commit else {}
+        folder, every = Path(config.output), config.tracking.log_every_steps
+        pulse = Pulse(group)
+        self._metrics = MetricsHook(
+            around.engine, around.tracker, every, Totals(**state.get("totals", {})), config.tokens_by_length,
+            around.flops, around.peak,
+        )  # fmt: skip
+        self._spikes = SpikeHook(
+            group, pulse, config.faults.spikes, Journal(folder), state=state.get("spikes"),
+            begins_anew=self._begins_anew, can_go_back=self._can_go_back,
+        )  # fmt: skip
+        self.saving = CheckpointHook(
+            around.saver, folder, config.checkpoints, self._label, config.tokens_at, pulse, group.ranks.is_main
+        )
+        self.ledger = Ledger(folder, group.ranks.rank)
+        skipped = SkippedUpdates(
+            group, folder, config.faults.max_skipped_updates, lambda: self._metrics.skipped_in_a_row, self._documents
+        )
+        lost = LostLock(pulse, around.lock)
+        self.all: list[Hook] = [
+            pulse, lost, self.ledger, self._metrics, skipped,
+            Stragglers(group, around.tracker, every, config.faults.straggler_ratio),
+            *([self._spikes] if config.faults.spikes.action != "off" else []),
+            *self._evaluation(), self.saving, StopHook(pulse, around.stop_request, self.saving.save),
+        ]  # fmt: skip
+
+    def _label(self, step: int) -> Label:
+        """What a checkpoint holds besides tensors."""
+        state = {
+            "totals": asdict(self._metrics.totals()),
+            "spikes": self._spikes.state(),
+            "data": self._feed.order.past(step).to_json(),
+            **self._around.facts,
+        }
+        return Label(step, state, len(self._rollbacks))
+
+    def _evaluation(self) -> list[Hook]:
+        data, config, group = self._around.data, self._around.config, self._around.engine.group
+        if data.held_out is None:
+            return []
+        settings, ranks, micro_size = config.evaluation, group.ranks, config.batch.micro_size
+        mine = partial(batches, data.held_out, data.held_out_cut, micro_size, settings.max_sequences)
+        held_out = group.agree(lambda: list(mine(ranks.rank, ranks.world_size)))
+        byte_lengths = torch.as_tensor(data.tokenizer.byte_lengths())
+        engine, tracker = self._around.engine, self._around.tracker
+        return [EvaluationHook(engine, tracker, held_out, byte_lengths, settings.every_steps, self._beating)]
+
+    def _beating(self, micro_batches: list[MicroBatch]) -> Iterator[MicroBatch]:
+        """The same, with a word to the watchdog before each."""
+        for number, micro_batch in enumerate(micro_batches):
+            self._around.beat(f"evaluation: batch {number}")
+            yield micro_batch
+
+    def _begins_anew(self, step: int) -> bool:
+        """Whether other data begin with a step, counted from 1; a skip alone goes on with the same."""
+        phases = self._feed.order.phases(step - 1)
+        return len(phases) > 1 and phases[-1].first_step == step - 1 and phases[-1].setting != phases[-2].setting
+
+    def _can_go_back(self, first_step: int) -> bool:
+        """Whether a checkpoint and the config allow a rollback; rank 0 is asked."""
+        most, folder = self._around.config.faults.spikes.max_rollbacks, Path(self._around.config.output)
+        if len(self._rollbacks) >= most:
+            _log.warning("no rollback: %d were made, as many as faults.spikes.max_rollbacks allows", most)
+            return False
+        if min(committed_steps(folder / "checkpoints"), default=first_step) > last_good_step(first_step):
+            _log.warning("no rollback: there is no checkpoint from before step %d", first_step)
+            return False
+        return True
+
+    def _documents(self, step: int) -> str:
+        """Some of the documents that a step, counted from 1, reads."""
+        around = self._around
+        start = Start(0, around.engine.group.ranks.world_size, around.config.batch.micro_size)
+        run = Explained(Path(around.config.output), around.config, around.data, self._feed.order, around.end, step,
+                        (start,), ())  # fmt: skip
+        return some_documents(run, step)

@@ -1,0 +1,62 @@
+"""Ranks that are slow by themselves, not because they wait for others."""
+
+import socket
+from statistics import median
+
+from pipeline.engine.process_group import ProcessGroup
+from pipeline.runtime.logs import get_logger
+from pipeline.train.loop import StepInfo
+from pipeline.train.tracking.tracker import Tracker
+
+_log = get_logger("train")
+
+
+class Stragglers:
+    """Compares every so many steps what ranks spent by themselves: waiting for their data, and in forward passes.
+
+    At ZeRO 3 a forward pass gathers weights and so waits for the others: there it says little. The first step of a
+    session compiles and does not count.
+    """
+
+    def __init__(self, group: ProcessGroup, tracker: Tracker, every: int, ratio: float) -> None:
+        """Set up; all ranks call it.
+
+        Args:
+            group: The ranks.
+            tracker: Where rows go; only rank 0's is used.
+            every: Steps between comparisons.
+            ratio: A rank that takes more than so many times the median of the others is named in the log.
+        """
+        self._group, self._tracker, self._every, self._ratio = group, tracker, every, ratio
+        self._hosts = group.gather(socket.gethostname())
+        self._seconds, self._steps = 0.0, 0
+        self._is_first = True
+
+    def __call__(self, info: StepInfo) -> None:
+        """Add the step; compare when it is time."""
+        if self._is_first:
+            self._is_first = False
+            return
+        self._seconds += info.own_seconds
+        self._steps += 1
+        if info.step % self._every == 0 or info.is_last:
+            self._compare(info.step)
+            self._seconds, self._steps = 0.0, 0
+
+    def _compare(self, step: int) -> None:
+        seconds = self._group.gather(self._seconds / self._steps)
+        if not self._group.ranks.is_main or len(seconds) == 1:
+            return
+        rank, ratio = slowest(seconds)
+        self._tracker.log(step, {"perf/slowest_rank": float(rank), "perf/slowest_rank_ratio": ratio})
+        if ratio > self._ratio:
+            _log.warning(
+                "step %d: rank %d on host %s is slow: its own part of a step takes %.3f s, %.1f times others' median",
+                step, rank, self._hosts[rank], seconds[rank], ratio,
+            )  # fmt: skip
+
+
+def slowest(seconds: list[float]) -> tuple[int, float]:
+    """Of two ranks or more the one that takes longest, and how many times the median of the others."""
+    rank = max(range(len(seconds)), key=seconds.__getitem__)
+    return rank, seconds[rank] / median(seconds[:rank] + seconds[rank + 1 :])
