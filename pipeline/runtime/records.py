@@ -61,7 +61,6 @@ class Records:
         try:
             self._write_waiting()
         except OSError as error:
-            self._let_go()
             self._warn(error)
             return
         if self._fails:

@@ -24,7 +24,7 @@ _REASON = "REASON.txt"
 _LEFT_OVER = {
     r"\.(old|replaced)\.partial": "is being deleted, or was when the run was killed; the next save deletes it",
     r"\.partial": "is being written, or was when the run was killed; the next save deletes it",
-    r"\.abandoned-\d+": "is of a branch that a rollback left; it is never read, delete it when you like",
+    r"\.abandoned-\d+(-\d+)?": "is of a branch that a rollback left; it is never read, delete it when you like",
 }
 
 

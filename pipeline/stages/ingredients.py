@@ -132,7 +132,10 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
     engine = config.engine
     base = None
     if isinstance(config.model, CheckpointModel):
-        base = load_base(config.model.run, base_step or config.model.step, dtype="fp32", attention=engine.attention)
+        base = load_base(
+            config.model.run, base_step or config.model.step,
+            average=config.model.average, dtype="fp32", attention=engine.attention,
+        )  # fmt: skip
         if base.tokenizer_fingerprint != tokenizer.fingerprint():
             raise TokenizerError(
                 f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"

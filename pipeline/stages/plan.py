@@ -1,27 +1,18 @@
 """What a training run would do, without doing it: resolved config, DeepSpeed dict, memory."""
 
 import json
-from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM
 
-from pipeline.config.data import CorpusData
 from pipeline.config.load import dump
 from pipeline.config.model import LlamaModel
 from pipeline.config.run import RunConfig
-from pipeline.corpus.corpus import Corpus
 from pipeline.engine.memory import estimate_memory
 from pipeline.engine.settings import deepspeed_dict
-from pipeline.models.build import llama_config, num_parameters
+from pipeline.models.build import num_parameters
 from pipeline.runtime.ranks import ranks_from_environment
-from pipeline.stages.run_folder import read_run
-from pipeline.stages.trained import read_model_config
-from pipeline.tokenizer.load import load_tokenizer
-
-_USUAL_VOCABULARY = 32_768
+from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
 
 
 def print_training_plan(config: RunConfig) -> None:
@@ -42,8 +33,8 @@ def print_memory(config: RunConfig, world_size: int) -> None:
     To standard error: what `tarmac launch --dry-run` prints besides is a script or a command.
     """
     console = Console(stderr=True)
-    vocabulary = _vocabulary(config)
-    parameters = count_parameters(config, vocabulary or _USUAL_VOCABULARY)
+    known = vocabulary(config)
+    parameters = count_parameters(config, known or USUAL_VOCABULARY)
     memory = estimate_memory(config, parameters, world_size)
     facts = f"{parameters:,} parameters, {config.num_steps:,} steps, {world_size} ranks"
     table = Table("Per rank", "GiB")
@@ -51,26 +42,11 @@ def print_memory(config: RunConfig, world_size: int) -> None:
                        ("optimizer", memory.optimizer), ("sum, without activations", memory.total)):  # fmt: skip
         table.add_row(name, f"{size / 2**30:.3f}")
     console.print(facts, table, highlight=False, sep="\n")
-    if vocabulary is None and isinstance(config.model, LlamaModel):
+    if known is None and isinstance(config.model, LlamaModel):
         words = "The corpus is not there yet: a vocabulary of"
-        console.print(f"{words} {_USUAL_VOCABULARY:,} is assumed.", highlight=False, soft_wrap=True)
+        console.print(f"{words} {USUAL_VOCABULARY:,} is assumed.", highlight=False, soft_wrap=True)
 
 
 def count_parameters(config: RunConfig, vocab_size: int) -> int:
     """Number of weights of a config's model; those of a fresh one depend on the vocabulary."""
-    if isinstance(config.model, LlamaModel):
-        model_config = llama_config(config.model, vocab_size, eos_id=None, pad_id=None)
-    else:
-        read_run(config.model.run)
-        model_config = read_model_config(config.model.run)
-    with torch.device("meta"):
-        return num_parameters(AutoModelForCausalLM.from_config(model_config))
-
-
-def _vocabulary(config: RunConfig) -> int | None:
-    """Size of the vocabulary that a fresh model gets; None as long as there is no corpus."""
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer).vocab_size
-    if isinstance(config.data, CorpusData) and (folder := Path(config.data.sources[0].corpus)).is_dir():
-        return Corpus(folder).manifest.tokenizer.vocab_size
-    return None
+    return num_parameters(weightless_model(config, vocab_size))

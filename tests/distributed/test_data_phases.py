@@ -18,8 +18,9 @@ import yaml
 from pipeline.corpus.corpus import Corpus
 from pipeline.data.phases import DamagedChunk, Past, Phase
 from pipeline.runtime.files import read_json_lines
-from tests.distributed.jobs import ROOT, free_port
+from tests.distributed.jobs import free_port
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
+from tests.zygote import ROOT
 
 TIMEOUT_SECONDS = 240
 STEPS = 30

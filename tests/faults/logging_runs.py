@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.runs import ROOT, rows
+from tests.faults.runs import rows
 from tests.faults.wandb_files import rows_in_files
+
+ROOT = Path(__file__).parents[2]
 
 
 def environment(more: dict[str, str]) -> dict[str, str]:

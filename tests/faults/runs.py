@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,16 @@ class Job:
     """The ranks of one start of a run."""
 
     def __init__(
-        self, recipe: Path, world_size: int = 2, *words: str, environment: Mapping[str, str] | None = None
+        self,
+        recipe: Path,
+        world_size: int = 2,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        call: str = "pipeline.cli:main",
+        more: Sequence[Any] = (),
     ) -> None:
-        """Start them; what they say is kept beside the recipe."""
+        """Start them; what they say is kept beside the recipe. `call` is what gets the command's words, and `more`."""
+        self._call, self._more = call, more
         self.run, port = recipe.with_suffix(""), free_port()
         self._logs = [recipe.with_suffix(f".{rank}.log") for rank in range(world_size)]
         self.ranks = [
@@ -69,7 +76,8 @@ class Job:
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port), **more,
         }  # fmt: skip
-        return Forked("pipeline.cli:main", [["train", str(recipe), *words]], environment, self._logs[rank])
+        call = [["train", str(recipe), *words], *self._more]
+        return Forked(self._call, call, environment, self._logs[rank])
 
     def __enter__(self) -> "Job":
         return self
@@ -103,7 +111,7 @@ class Job:
 
     def said(self) -> str:
         """What all ranks said."""
-        return "".join(f"--- rank {n}\n{log.read_text()[-4000:]}" for n, log in enumerate(self._logs))
+        return "".join(f"--- rank {n}\n{log.read_text()[-20000:]}" for n, log in enumerate(self._logs))
 
     def wait_until(self, holds: Callable[[], Any], seconds: float = 90) -> None:
         """Wait until something holds; fails if the job ends before."""

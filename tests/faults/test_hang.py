@@ -26,3 +26,13 @@ def test_a_stopped_rank_ends_the_job_and_is_named(tmp_path: Path, corpus: Path) 
     assert "in Session._train" in stacks  # waiting in a collective, and which one
     with Job(recipe, 2, "faults.watchdog_seconds=600", "duration.steps=60") as job:
         job.done()
+
+
+def test_a_rank_that_hangs_by_itself_shows_where(tmp_path: Path, corpus: Path) -> None:
+    recipe = write_recipe(tmp_path / "run.yaml", corpus, faults={"watchdog_seconds": SECONDS})
+    with Job(recipe, call="tests.faults.injected:stuck", more=[1, 7]) as job:
+        assert job.wait(90) == [86, 86]
+    stacks = [(job.run / "stacks" / f"rank-{rank:05d}.txt").read_text() for rank in (0, 1)]
+    assert "sleeping" in stacks[1]
+    assert "sleeping" not in stacks[0]
+    assert json.loads(stacks[1].splitlines()[0])["doing"] == "step 7: training"

@@ -112,6 +112,6 @@ def test_wandb_that_is_not_reached_through_a_proxy(tmp_path: Path, environment: 
     """Its sentence and its files tell where it failed, not the proxy's password."""
     run = Logging(tmp_path / "run", 1, 5, **environment, WANDB_BASE_URL="https://wandb.invalid").done()
     (warning,) = run.warnings
-    assert "W&B does not answer" in warning
+    assert "W&B is offline" in warning
     assert CANARY not in warning
     assert leaks(tmp_path) == []

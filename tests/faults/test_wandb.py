@@ -65,7 +65,7 @@ def test_without_an_answer_rows_are_kept_for_later(outages: dict[str, Logging], 
     assert logged(run.run) == STEPS
     assert kept(run.run) == STEPS
     (warning,) = run.warnings
-    assert "W&B does not answer (CommError: " in warning
+    assert "W&B is offline (CommError: " in warning
     assert "wandb sync" in warning
 
 

@@ -76,17 +76,17 @@ def test_two_ranks_train_on_without_room(small_disk: Path, tmp_path: Path) -> No
     corpus = small_corpus_folder(tmp_path)
     (small_disk / "run").mkdir()
     (tmp_path / "run").symlink_to(small_disk / "run")
-    recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 160}, checkpoints={"every_steps": 1000})
+    recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 200}, checkpoints={"every_steps": 1000})
     logs = [tmp_path / f"run.{rank}.log" for rank in (0, 1)]
     with Job(recipe) as job:
         job.wait_for_step(20)
         filler = fill(small_disk)
         begin = last_logged(logs[0])
-        job.wait_until(lambda: last_logged(logs[0]) >= begin + 40)
-        assert max(losses(job.run)) < begin + 40
+        job.wait_until(lambda: last_logged(logs[0]) >= begin + 100)
+        assert max(losses(job.run)) < begin + 100
         filler.unlink()
         job.done()
-    steps = list(range(1, 161))
+    steps = list(range(1, 201))
     assert sorted(losses(job.run)) == steps
     for rank in (0, 1):
         assert sorted(ledger(job.run, rank)) == steps

@@ -133,7 +133,10 @@ def read_commit(folder: Path) -> Commit:
                 " go on with the Tarmac that wrote it"
             )
         files = tuple(FileRecord(**file) for file in body.pop("files"))
-        return Commit(**body, files=files)
+        found = Commit(**body, files=files)
+        if folder.name.startswith("step-") and folder.name.split(".")[0] != step_name(found.step):
+            raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is of step {found.step}; restore the folder's name")
+        return found
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,5 +1,6 @@
 """Which checkpoints are kept, and deleting the others: never the only good one."""
 
+import math
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -41,7 +42,8 @@ def kept(steps: Sequence[int], settings: Checkpoints, measured: Mapping[int, flo
     """
     newest = set(steps[-settings.keep_last :])
     regular = {step for step in steps if settings.keep_every_steps and step % settings.keep_every_steps == 0}
-    values = {step: value for step in steps if (value := _last(measured, step)) is not None}
+    finite = {at: value for at, value in measured.items() if math.isfinite(value)}
+    values = {step: value for step in steps if (value := _last(finite, step)) is not None}
     best = sorted(values, key=lambda step: (values[step], -step))[: settings.keep_best]
     return newest | regular | set(best)
 

@@ -49,6 +49,8 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
                 _log.warning("%s is used, a newer one is damaged: %s", folder, "; ".join(reasons))
             return folder, commit
         reasons += [f"{folder.name}: {fault.removeprefix(f'{folder.name}: ')}" for fault in found]
+    if step is not None:
+        raise CheckpointError(f"step {step} of {checkpoints} is damaged: {'; '.join(reasons)}; use another step")
     if reasons:
         raise CheckpointError(f"no checkpoint in {checkpoints} is whole: {'; '.join(reasons)}")
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")

@@ -47,6 +47,11 @@ def _end(status: int, last_words: str = "") -> NoReturn:
     os._exit(status)
 
 
+def _in_words(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _wait_for_others(folder: Path) -> None:
     """Wait for the relay of a killed session: W&B mixes up what two of one run send."""
     (folder / "wandb").mkdir(exist_ok=True)
@@ -67,7 +72,7 @@ def _session(order: dict[str, Any]) -> Any:
     try:
         run = wandb.init(**order["run"], dir=order["folder"], resume="allow", settings=settings)
     except (wandb.Error, OSError) as error:
-        _end(NO_SESSION, f"{error.__class__.__name__}: {' '.join(str(error).split())}")
+        _end(NO_SESSION, _in_words(error))
     run.define_metric("*", step_metric="step")
     return run
 
@@ -118,6 +123,6 @@ def _finish(run: Any, rows: Following, exit_code: int) -> NoReturn:
 if __name__ == "__main__":
     try:
         main()
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        _end(1)
+        _end(1, _in_words(error))

@@ -99,7 +99,7 @@ class WandbTracker:
         if self._tries[0] == ended.mode:
             _log.warning("W&B failed (%s) and is started again; it gets all rows", ended.last_words())
         else:
-            _log.warning("W&B does not answer (%s); its rows go to %s, send them later with `wandb sync`",
+            _log.warning("W&B is offline (%s): rows go to %s; send them later with `wandb sync`",
                          ended.last_words(), self._folder / "wandb" / "offline-run-*")  # fmt: skip
         self._start()
 

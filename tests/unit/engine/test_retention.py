@@ -86,6 +86,8 @@ def test_old_ones_are_deleted(checkpoints: Path) -> None:
     assert sorted(path.name for path in checkpoints.iterdir()) == [step_name(4), step_name(8)]
     assert delete_old(checkpoints, settings, {}) == []
     assert delete_old(checkpoints / "none", settings, {}) == []
+    assert delete_old(checkpoints, Checkpoints(keep_last=1), {}, keep=[4]) == []
+    assert delete_old(checkpoints, Checkpoints(keep_last=1), {}) == [4]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "no commit", "no record"])

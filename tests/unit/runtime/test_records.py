@@ -68,6 +68,18 @@ def test_a_folder_that_is_no_folder_ends_nothing(tmp_path: Path, caplog: pytest.
     assert len(warnings(caplog)) == 2
 
 
+def test_after_a_fault_the_file_is_opened_anew(tmp_path: Path) -> None:
+    """What is at its place by then may be another one: a disk that was mounted again."""
+    records = Records(tmp_path / "log", synced=False)
+    records.append(1)
+    with full_at(1):
+        records.append(2)
+    (tmp_path / "log").rename(tmp_path / "old")
+    records.append(3)
+    records.close()
+    assert read_json_lines(tmp_path / "log") == [2, 3]
+
+
 def test_closing_tries_a_last_time_and_says_what_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     records = Records(tmp_path / "kept", synced=True)
     lost = Records(tmp_path / "lost", synced=True)

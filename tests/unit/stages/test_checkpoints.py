@@ -12,7 +12,7 @@ from hypothesis import given
 
 from pipeline import cli
 from pipeline.config.checkpoints import Checkpoints
-from pipeline.engine.checkpoint.commit import Commit, begin, commit, hashed_file, set_aside, step_name
+from pipeline.engine.checkpoint.commit import Commit, abandon, begin, commit, hashed_file, set_aside, step_name
 from pipeline.engine.checkpoint.index import INDEX_NAME, index_of
 from pipeline.engine.checkpoint.retention import kept
 from pipeline.runtime.files import append_json_line
@@ -131,7 +131,9 @@ def test_a_flipped_byte_is_found_by_verify_and_a_cut_file_at_sight(
 def test_what_lies_beside_them_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = run / "checkpoints"
     set_aside(checkpoints / step_name(4), "a file has other bytes")
-    (checkpoints / step_name(5)).rename(checkpoints / "step-00000005.abandoned-2")
+    abandon(checkpoints / step_name(5), 2)
+    (checkpoints / "step-00000006.abandoned-1").mkdir()
+    abandon(checkpoints / step_name(6), 1)
     for name in ("step-00000009.partial", "step-00000002.old.partial", "step-00000001.corrupt-2"):
         (checkpoints / name / "state").mkdir(parents=True)
         (checkpoints / name / "state" / "x").write_bytes(b"12345")
@@ -140,6 +142,8 @@ def test_what_lies_beside_them_is_named(run: Path, capsys: pytest.CaptureFixture
     assert {name: other["what"].split(",")[0] for name, other in found.items()} == {
         "step-00000004.corrupt": "was set aside: a file has other bytes",
         "step-00000005.abandoned-2": "is of a branch that a rollback left; it is never read",
+        "step-00000006.abandoned-1": "is of a branch that a rollback left; it is never read",
+        "step-00000006.abandoned-1-2": "is of a branch that a rollback left; it is never read",
         "step-00000009.partial": "is being written",
         "step-00000002.old.partial": "is being deleted",
         "step-00000001.corrupt-2": "has no REASON.txt; it is never read",

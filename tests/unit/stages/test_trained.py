@@ -187,7 +187,8 @@ def test_pretraining_starts_from_the_weights_of_any_run(run: Path, tmp_path: Pat
     assert ingredients.base.step == 9
     assert_same(ingredients.loss.model, dict(model.named_parameters()))
     assert all(one.requires_grad and one.dtype == torch.float32 for one in ingredients.loss.parameters())
-    assert build(config, tokenizer, torch.device("cpu"), base_step=2).base.step == 2
+    config = recipe(tmp_path / "warm", run, model={"type": "checkpoint", "run": str(run), "average": 2})
+    assert build(config, tokenizer, torch.device("cpu"), base_step=2).base.steps == (2, 1)
 
 
 def test_a_run_is_loaded_with_its_newest_good_weights(run: Path) -> None:
