@@ -61,6 +61,7 @@ class Records:
         try:
             self._write_waiting()
         except OSError as error:
+            self._let_go()
             self._warn(error)
             return
         if self._fails:

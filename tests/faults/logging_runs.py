@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ class Logging:
         self.run = run
         run.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "tests.faults.tracking_body", *map(str, (run, first, last, pause))]
-        self._process = subprocess.Popen(command, cwd=ROOT, env=environment(more), text=True,
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment(more), text=True, start_new_session=True,
                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
         self.longest = self.finish = 0.0
         self.warnings: list[str] = []
@@ -42,7 +43,8 @@ class Logging:
         return self
 
     def kill(self) -> None:
-        self._process.kill()
+        """Kill it with its whole group, as launchers do."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
     def helpers(self) -> list[psutil.Process]:

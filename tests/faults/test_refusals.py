@@ -12,8 +12,8 @@ from tests.faults.runs import Job, copy_of, small_corpus_folder, write_recipe
 
 
 def contents(run: Path) -> dict[str, str]:
-    """Checksums of a run's files, but for the lock."""
-    files = (path for path in run.rglob("*") if path.is_file() and path.name != "lock")
+    """Checksums of a run's files, but for those by which ranks find each other."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "lock" and path.parent.name != "stacks")
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -29,13 +29,13 @@ def other_model(run: Path) -> None:
 
 def foreign_checkpoint(run: Path) -> None:
     """Of the same model, but of a run with another seed."""
-    other = run.parent / "other" / "checkpoints" / "step-00000020"
+    other = run.parent / "other" / "checkpoints" / "step-00000070"
     shutil.copytree(other, run / "checkpoints" / "step-00000070")
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
-    recipe = write_recipe(tmp_path_factory.mktemp("other") / "other.yaml", corpus, seed=2, duration={"steps": 20})
+    recipe = write_recipe(tmp_path_factory.mktemp("other") / "other.yaml", corpus, seed=2, duration={"steps": 70})
     with Job(recipe, 1) as job:
         job.done()
     return job.run

@@ -133,6 +133,24 @@ def test_a_killed_run_loses_no_row_and_sends_none_twice(tmp_path: Path, server: 
     assert sync(server, first.run, *offline_folders(first.run)) == list(range(1, last + 21))
 
 
+def test_two_sessions_of_a_run_do_not_send_at_the_same_time(tmp_path: Path) -> None:
+    """W&B's server would write the rows of one over those of the other."""
+    first = Logging(tmp_path / "run", 1, 10_000)
+    first.helper("wandb-core")
+    relay = first.helper("tracking.relay")
+    wait_until(lambda: len(logged(first.run)) >= 60)
+    relay.suspend()
+    first.kill()
+    last = logged(first.run)[-1]
+    second = Logging(first.run, last + 1, last + 100)
+    second.helper("tracking.relay")
+    time.sleep(3)
+    assert not any("wandb-core" in process.name() for process in second.helpers())
+    relay.resume()
+    second.done()
+    assert kept(first.run) == list(range(1, last + 101))
+
+
 def test_a_server_that_dies_during_training(tmp_path: Path, corpus: Path, server: WandbServer) -> None:
     recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 100}, tracking={"log_every_steps": 2},
                           checkpoints={"every_steps": 1000})  # fmt: skip

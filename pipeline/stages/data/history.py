@@ -103,8 +103,8 @@ def _not_trained(now: _Event, step: int, rolled_back: Collection[int]) -> str:
     """That something is said of steps that were trained without it."""
     what = f"data.skip begins at step {now.step}" if now.skipped_steps else f"data.phases has one at step {now.step}"
     cure = f"let it begin at step {step} or later"
-    if now.skipped_steps and now.step in rolled_back:
-        what = f"data.skip or a rollback in journal.jsonl skips {now.skipped_steps} steps' data at step {now.step}"
+    if now.step in rolled_back:
+        what = f"data.skip or a rollback in journal.jsonl passes over data at step {now.step}"
         cure += f", or set aside checkpoints behind step {now.step} that are of an abandoned branch"
     return f"{what}, and steps up to {step} are trained without it; {cure}"
 

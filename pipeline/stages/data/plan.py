@@ -75,10 +75,9 @@ def continued(config: RunConfig, source: Sequences, past: Past, rollbacks: Seque
                       {one.step for one in back}, has_phases=isinstance(config.data, CorpusData))  # fmt: skip
     coming = [one for one in back if one.step >= step]
     _require_passed_shards(config, source, coming)
-    grown, later = _grown(table[-1].setting, source), [change for change in changes if change.step >= step]
-    if grown != table[-1].setting and not (coming and coming[0].step == step):
-        later.insert(0, Change(step, grown))
-    return with_rollbacks(grown, later, coming)
+    last, grown = table[-1].setting, _grown(table[-1].setting, source)
+    later = [Change(step, grown)] * (grown != last) + [change for change in changes if change.step >= step]
+    return with_rollbacks(last, later, coming)
 
 
 def order_of(config: RunConfig, source: Sequences, commit: Commit | None, rollbacks: Sequence[Rollback] = ()) -> Order:
