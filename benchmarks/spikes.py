@@ -52,7 +52,8 @@ class Found(NamedTuple):
 
 def _correlated(noise: Curve, share: float) -> Curve:
     """Noise of the same deviation of which a share goes on from step to step."""
-    found, last = np.empty(STEPS), 0.0
+    found: Curve = np.empty(STEPS)
+    last = 0.0
     for step, one in enumerate(noise * np.sqrt(1 - share**2)):
         found[step] = last = share * last + one
     return found
@@ -93,7 +94,7 @@ def detections(settings: Spikes, number: int, form: str, times: float) -> tuple[
     for seed, noise in product(range(number), NOISES):
         random = np.random.default_rng(seed)
         curve, begin = quiet(random, noise, 0.03), int(random.integers(STEPS // 2, STEPS - PATIENCE))
-        curve[begin:] += 0.03 * times * FORMS[form](np.arange(STEPS - begin))
+        curve[begin:] += 0.03 * times * FORMS[form](np.arange(STEPS - begin, dtype=np.float64))
         found = look(curve[begin - BEFORE : begin + PATIENCE], settings).spikes
         delays += [step - BEFORE for step in found if step >= BEFORE][:1]
         tried += 1

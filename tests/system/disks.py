@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.zygote import ROOT
@@ -20,15 +20,23 @@ class Disk:
     """A tmpfs of 16 MiB, which fills up."""
 
     says = "No space left on device"
+    takes_removals = True
 
     def __init__(self, folder: Path, source: Path) -> None:
         """Name what is mounted: `folder` is what a run sees, `source` the tmpfs."""
         self.folder, self._source = folder, source
+        self.run = folder / "run"
 
     def fail(self) -> None:
-        """Take room until little is left."""
-        ballast = self._source / "ballast"
-        ballast.write_bytes(bytes(_free_bytes(self._source) - _ROOM_BYTES))
+        """Take what room there is, also from those who write just now, but for a little."""
+        self.leave(_ROOM_BYTES)
+
+    def leave(self, room_bytes: int) -> None:
+        """Take all room but so much."""
+        with open(self._source / "ballast", "wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        os.truncate(self._source / "ballast", (self._source / "ballast").stat().st_size - room_bytes)
 
     def mend(self) -> None:
         (self._source / "ballast").unlink()
@@ -38,6 +46,7 @@ class ReadOnlyDisk(Disk):
     """One that becomes read-only, which the kernel refuses as long as something writes: so behind `slow_disk`."""
 
     says = "Read-only file system"
+    takes_removals = False
 
     def fail(self) -> None:
         deadline = time.monotonic() + 20
@@ -62,10 +71,19 @@ class QuotaDisk(Disk):
     def fail(self) -> None:
         disk = os.statvfs(self._source)
         used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-        set_slow_disk(self._source, quota_bytes=used + _ROOM_BYTES)
+        _set_slow_disk(self._source, quota_bytes=used + _ROOM_BYTES)
 
     def mend(self) -> None:
-        set_slow_disk(self._source)
+        _set_slow_disk(self._source)
+
+
+class SlowDisk(Disk):
+    """One whose writes take long."""
+
+    seconds_per_megabyte = 1.2
+
+    def fail(self) -> None:
+        _set_slow_disk(self._source, seconds_per_megabyte=self.seconds_per_megabyte)
 
 
 @contextmanager
@@ -84,7 +102,7 @@ def small_disk(folder: Path, kind: type[Disk] = Disk) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", source], check=True)
 
 
-def set_slow_disk(source: Path, quota_bytes: int | None = None, seconds_per_megabyte: float = 0.0) -> None:
+def _set_slow_disk(source: Path, quota_bytes: int | None = None, seconds_per_megabyte: float = 0.0) -> None:
     """Say how the disk of `source` behaves from now on."""
     settings = source.with_suffix(".json")
     new = settings.with_suffix(".new")
@@ -97,7 +115,7 @@ def _slow_disk(folder: Path, source: Path) -> Iterator[None]:
     """`slow_disk` between a folder and the disk under it, unmounted whatever happens."""
     install()
     folder.mkdir()
-    set_slow_disk(source)
+    _set_slow_disk(source)
     words = [sys.executable, "-m", "tests.system.slow_disk", source, folder, source.with_suffix(".json")]
     process = subprocess.Popen(words, cwd=ROOT)
     try:
@@ -120,11 +138,6 @@ def install() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", "fuse3"]):
         subprocess.run(["apt-get", *words], env=environment, check=True)
-
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from mfusepy import FUSE, Operations
 
 
-class SlowDisk(Operations):
+class SlowFileSystem(Operations):
     """Hands each operation on; reads its settings, JSON, before each write."""
 
     use_ns = True
@@ -101,5 +101,5 @@ class SlowDisk(Operations):
 
 
 if __name__ == "__main__":
-    # hard_remove: a file is closed a moment after its writer closed it, and would keep its folder from removal till then
-    FUSE(SlowDisk(Path(sys.argv[1]), Path(sys.argv[3])), sys.argv[2], foreground=True, hard_remove=True)
+    # hard_remove: FUSE hears of a close a moment late, and would keep a file, and so its folder, from removal till then
+    FUSE(SlowFileSystem(Path(sys.argv[1]), Path(sys.argv[3])), sys.argv[2], foreground=True, hard_remove=True)

@@ -2,7 +2,7 @@
 
 DeepSpeed keeps fp32 weights and moments in flat tensors that differ by class (0.19, seen in its sources):
 
-- no ZeRO: each parameter is one, whole on every rank. Muon's momentum is on one rank only, by the place in its group.
+- no ZeRO: each parameter is one, whole on every rank, and so are its moments.
 - `BF16_Optimizer` (stage 1 in bf16) and `DeepSpeedZeroOptimizer` (stages 1 and 2): the parameters of a group end to
   end, cut into equal parts; a parameter may lie on several ranks. The latter keeps Muon's momentum of *whole* matrices,
   of all that touch the part, one after the other, unless the optimizer is offloaded.
@@ -189,7 +189,7 @@ def _whole(engine: Engine, names: dict[torch.Tensor, str]) -> Iterator[_Flat]:
         for place, parameter in enumerate(group["params"]):
             is_mine = place % world_size == rank
             part = _Slice(names[parameter], tuple(parameter.shape), 0, 0, parameter.numel(), is_mine)
-            yield _Flat(parameter, group, [part], [part] if is_mine else [])
+            yield _Flat(parameter, group, [part])
 
 
 def _linked(optimizer: Any, names: dict[torch.Tensor, str], groups: Any, flats: Any) -> Iterator[_Flat]:

@@ -184,7 +184,7 @@ class Saver:
         try:
             report = self._background.result()
         except (OSError, MemoryError, RuntimeError) as error:
-            fault = f"rank {self._group.ranks.rank}: {error}"
+            fault = f"rank {self._group.ranks.rank}: {error.strerror if isinstance(error, OSError) else error}"
         faults = [one for one in self._group.gather(fault) if one]
         if faults:
             self._give_up(f"checkpoint of step {label.step} was not written ({'; '.join(faults)})")
@@ -230,7 +230,9 @@ class Saver:
         partial = self._partial(self._label)
         self._label = self._doing = None
         self._group.main_decides(lambda: shutil.rmtree(partial, ignore_errors=True))
-        error = CheckpointError(f"{reason}; the checkpoints before are untouched")
+        error = CheckpointError(
+            f"{reason}; mend the file system of {self._checkpoints}; the checkpoints before are untouched"
+        )
         error.on_all_ranks = True
         raise error
 
