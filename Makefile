@@ -1,13 +1,14 @@
 # make demo    installs into .venv and runs everything end to end
 # make test    installs what it needs and runs all tests that need no root
 # make check   lint, format, types, floors
+# make chaos   kills a run a hundred times and more, and looks at what is left of it; up to an hour
 # make test-system   tests that need root (small file systems, a real SLURM, installed by apt-get)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-system check install clean
+.PHONY: demo test test-system chaos check install clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -30,6 +31,9 @@ test: $(INSTALLED)
 
 test-system: $(INSTALLED)
 	$(BIN)/python -m pytest tests/system
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.faults.chaos
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -72,7 +72,8 @@ def _engine(options: argparse.Namespace, group: ProcessGroup) -> Engine:
                   "num_layers": options.layers, "num_heads": 8, "num_key_value_heads": 8, "max_positions": LENGTH},
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
         "batch": {"global_size": 2 * options.ranks, "micro_size": 2}, "duration": {"steps": 1},
-        "optimizer": {"type": "adamw", "lr": 1e-3}, "engine": {"zero_stage": options.stage, "compile": False, "precision": "fp32"},
+        "optimizer": {"type": "adamw", "lr": 1e-3},
+        "engine": {"zero_stage": options.stage, "compile": False, "precision": "fp32"},
     }, "benchmark")  # fmt: skip
     model = fresh_model(llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0), 0, "fp32", "sdpa")
     return Engine(CausalLoss(model), config, group)

@@ -26,8 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int | None = options.run(options)
     except TarmacError as error:
+        from pipeline.corpus.remote.urls import shown
+
         if not (error.on_all_ranks and ranks_from_environment().rank):
-            print(f"tarmac: {error}", file=sys.stderr)
+            print(f"tarmac: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -165,11 +167,13 @@ def _add_looking(commands: Any) -> None:
         help="list a run's checkpoints",
         description="A run's checkpoints: size, age, what made them, why they are kept, whether they are whole; and"
         " what lies beside them. Nothing is changed.",
-        epilog="Example: tarmac checkpoints runs/demo --verify",
+        epilog="Examples: tarmac checkpoints runs/demo --verify; tarmac checkpoints s3://bucket/run --into runs/demo",
     )
-    parser.add_argument("run_folder", metavar="RUN", help="run folder")
+    parser.add_argument("run_folder", metavar="RUN|URL", help="run folder, or where copies of its checkpoints are")
     parser.add_argument("--verify", action="store_true", help="compare every byte with its checksum")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--into", metavar="RUN", help="fetch a copy into this run folder, verified; the newest one")
+    parser.add_argument("--step", type=int, help="which copy is fetched")
     parser.set_defaults(run=_checkpoints)
     _add_explain(commands)
     parser = commands.add_parser(
@@ -294,9 +298,19 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _checkpoints(options: argparse.Namespace) -> int:
-    from pipeline.stages.checkpoints import list_checkpoints
+    from pipeline.corpus.remote.urls import is_url
 
-    return list_checkpoints(options.run_folder, options.json, options.verify)
+    if not is_url(options.run_folder):
+        from pipeline.stages.checkpoints import list_checkpoints
+
+        return list_checkpoints(options.run_folder, options.json, options.verify)
+    from pipeline.stages.copies import fetch_copy, list_copies
+
+    if options.into:
+        fetch_copy(options.run_folder, options.into, options.step)
+    else:
+        list_copies(options.run_folder)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -36,6 +36,10 @@ class CheckpointError(TarmacError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 
 
+class FormatError(CheckpointError):
+    """A checkpoint is whole, as far as can be told, and of another version of the format."""
+
+
 class RunError(TarmacError):
     """A run folder cannot be used as asked: locked, made by another config, or incomplete."""
 

@@ -8,7 +8,9 @@ from pipeline.runtime.files import append_json_line, read_json_lines
 
 
 class Journal:
-    """`journal.jsonl` in a run folder: start, resume, phase, save, corrupt, end."""
+    """`journal.jsonl` in a run folder: start, resume, phase, save, save_failed, upload,
+    upload_failed, spike, rollback, corrupt, end.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Open the journal of a run folder, which need not have one yet."""

@@ -134,15 +134,12 @@ class Hooks:
 
     def _begins_anew(self, step: int) -> bool:
         """Whether other data begin with a step, counted from 1; a skip alone goes on with the same."""
-        phases = self._feed.order.phases(step - 1)
-        return len(phases) > 1 and phases[-1].first_step == step - 1 and phases[-1].setting != phases[-2].setting
+        order = self._feed.order
+        return step > 1 and not order.phase(step - 1).setting.comes_as(order.phase(step - 2).setting)
 
     def _can_go_back(self, first_step: int) -> bool:
-        """Whether a checkpoint and the config allow a rollback; rank 0 is asked."""
-        most, folder = self._around.config.faults.spikes.max_rollbacks, Path(self._around.config.output)
-        if len(self._rollbacks) >= most:
-            _log.warning("no rollback: %d were made, as many as faults.spikes.max_rollbacks allows", most)
-            return False
+        """Whether there is a checkpoint from before a spike; rank 0 is asked."""
+        folder = Path(self._around.config.output)
         if min(committed_steps(folder / "checkpoints"), default=first_step) > last_good_step(first_step):
             _log.warning("no rollback: there is no checkpoint from before step %d", first_step)
             return False

@@ -17,8 +17,8 @@ from pipeline.engine.checkpoint.commit import (
     step_name,
 )
 from pipeline.engine.checkpoint.finding import newest_good
-from pipeline.engine.process_group import ProcessGroup
-from pipeline.errors import CheckpointError
+from pipeline.engine.process_group import ProcessGroup, known_everywhere
+from pipeline.errors import CheckpointError, DivergenceError
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.rollbacks import ROLLBACK, Rollback, is_left, read_rollbacks, rolled_back
@@ -27,16 +27,24 @@ from pipeline.train.hooks.spikes import RollBack
 _log = get_logger("rollback")
 
 
-def roll_back(group: ProcessGroup, folder: Path, order: Order, decision: RollBack) -> Commit:
+def roll_back(group: ProcessGroup, folder: Path, order: Order, decision: RollBack, most: int) -> Commit:
     """Go back in the run folder; all ranks call it. The checkpoint that the run goes on from.
 
     Raises:
+        DivergenceError: The run was rolled back so often before as it may be at most.
         CheckpointError: No checkpoint from before the spike is whole.
     """
-    checkpoints, journal = folder / "checkpoints", Journal(folder)
-    commit = newest_good(group, checkpoints, partial(tell_corrupt, journal), last_good_step(decision.first_step))
+    checkpoints, journal, first_step = folder / "checkpoints", Journal(folder), decision.first_step
+    if len(group.main_decides(lambda: read_rollbacks(folder))) >= most:
+        raise DivergenceError(
+            f"the loss jumped at step {first_step} and the run was rolled back {most} times before, as often as"
+            " faults.spikes.max_rollbacks allows; lower optimizer.lr or raise that, and give the same command"
+        )
+    commit = newest_good(group, checkpoints, partial(tell_corrupt, journal), last_good_step(first_step))
     if commit is None:
-        raise CheckpointError(f"{checkpoints} has no checkpoint from before the spike at step {decision.first_step}")
+        raise known_everywhere(
+            CheckpointError(f"{checkpoints} has no checkpoint from before the jump of the loss at step {first_step}")
+        )
     group.main_decides(lambda: _decide(folder, rolled_back(order, commit.step, decision.step, read_rollbacks(folder))))
     group.main_decides(lambda: leave_behind(checkpoints, read_rollbacks(folder)))
     return commit

@@ -1,6 +1,7 @@
 """One start of a run, from its first or resumed step to its end or interruption, rollbacks on the way included."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
 from pipeline.models.flops import training_flops_per_token
-from pipeline.runtime.files import read_json_lines, write_json, write_text
+from pipeline.runtime.files import write_json, write_text
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
@@ -164,20 +165,27 @@ class Session:
             feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
                             self._data.tokenizer.pad_id)  # fmt: skip
             hooks = Hooks(around, feed, self._commit, rollbacks)
-            try:
-                reason, exit_code = self._train(feed, hooks)
-            except RollBack as decision:
-                self._roll_back(feed, hooks, decision)
-                rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
-            except TarmacError as error:
-                if error.on_all_ranks and not isinstance(error, LockLostError):
-                    hooks.saving.settle()  # what was saved before it is as good as ever
-                    self._finish(tracker, hooks, str(error), error.exit_code)
-                raise
-            finally:
-                hooks.ledger.close()
+            with self._ending(tracker, hooks):
+                try:
+                    reason, exit_code = self._train(feed, hooks)
+                except RollBack as decision:
+                    self._roll_back(feed, hooks, decision)
+                    rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
         self._finish(tracker, hooks, reason, exit_code)
         return exit_code
+
+    @contextmanager
+    def _ending(self, tracker: Composite, hooks: Hooks) -> Iterator[None]:
+        """End in order also after an error of all ranks: what was saved before it is as good as ever."""
+        try:
+            yield
+        except TarmacError as error:
+            if error.on_all_ranks and not isinstance(error, LockLostError):
+                hooks.saving.settle()
+                self._finish(tracker, hooks, str(error), error.exit_code)
+            raise
+        finally:
+            hooks.ledger.close()
 
     def _train(self, feed: DataFeed, hooks: Hooks) -> tuple[str, int]:
         """Until the run ends or is to stop: why, and the exit status. Raises RollBack."""
@@ -195,7 +203,8 @@ class Session:
         """Bring model and data to where the run goes on."""
         self._watchdog.beat("rollback")
         hooks.saving.settle()
-        self._commit = roll_back(self._group, self._folder, feed.order, decision)
+        most = self._config.faults.spikes.max_rollbacks
+        self._commit = roll_back(self._group, self._folder, feed.order, decision, most)
         self._load(self._engine, self._commit)
         rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
         self._order = self._group.agree(lambda: order_of(self._config, self._data.source, self._commit, rollbacks))
@@ -236,8 +245,7 @@ class Session:
         tracking = self._config.tracking
         trackers: list[Any] = [JsonLines(self._folder)]
         if tracking.wandb.mode != "disabled":
-            logged = max((row["step"] for row in read_json_lines(self._folder / "metrics.jsonl")), default=-1)
-            trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json"), logged))
+            trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json")))
         return Composite(trackers)
 
     def _tidy(self, step: int) -> None:

@@ -15,8 +15,8 @@ from pipeline.data.order import Order
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.shared_folder import prove_shared_folder
-from pipeline.engine.process_group import ProcessGroup, told_in_one_sentence
-from pipeline.errors import CorpusError
+from pipeline.engine.process_group import ProcessGroup, known_everywhere, told_in_one_sentence
+from pipeline.errors import CheckpointError, CorpusError
 from pipeline.runtime.files import write_text
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
@@ -69,6 +69,10 @@ def _run(
     group.main_decides(lambda: require_seal(folder, commit))
     watchdog.beat("ordering the data")
     rollbacks = group.main_decides(lambda: read_rollbacks(folder))
+    if rollbacks and commit is None:
+        raise known_everywhere(CheckpointError(
+            f"run {folder} was rolled back and has no checkpoint any more; bring one back, or choose another output"
+        ))  # fmt: skip
     order = group.agree(lambda: order_of(config, data.source, commit, rollbacks))
     group.require_same("config", dump(config))
     group.require_same("manifest or file of withdrawn documents", order.fingerprint())

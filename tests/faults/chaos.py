@@ -2,9 +2,9 @@
 
     python -m tests.faults.chaos --kills 60 --random-world 50
 
-Half of the kills come while a checkpoint is being written. At the end a run that kept its number of ranks must have
-the very weights of one that was never interrupted, and one that changed it the same loss within the precision; each
-rank's ledger must hold, step by step, the samples that the order says.
+More than half of the kills come while a checkpoint is being written. At the end a run that kept its number of ranks
+must have the very weights of one that was never interrupted, and one that changed it the same loss within the
+precision; each rank's ledger must hold, step by step, the samples that the order says.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def steps_of(found: list[dict[str, Any]]) -> set[int]:
 def _expected(config: RunConfig, world: int, rank: int) -> Iterator[tuple[int, str]]:
     """Digest of what a rank's forward passes take, per step, by the loader alone."""
     data = open_data(config)
-    order = order_of(config, data.source, None)
+    order = order_of(config, data.source, None, ())
     share = Share(rank, world, config.batch.micro_size)
     for batch in Loader(data.source, order, share, data.tokenizer.pad_id, 0).batches(0, config.num_steps):
         digest = xxhash.xxh3_128()

@@ -68,19 +68,20 @@ def last_lines(run: Path, rank: int) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "status", "said"),
     [
-        ({"action": "warn"}, "robust deviations above the median"),
-        ({"max_rollbacks": 0}, "as many as faults.spikes.max_rollbacks allows"),
+        ({"action": "warn"}, 0, "robust deviations above the median"),
+        ({"max_rollbacks": 0}, 1, "as often as faults.spikes.max_rollbacks allows"),
     ],
 )
 def test_a_spike_is_told_of_where_it_is_not_rolled_back(
-    tmp_path: Path, corpus: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, corpus: Path, changes: dict[str, Any], status: int, said: str
 ) -> None:
     recipe = write_recipe(tmp_path / "run.yaml", corpus, **settings(**changes))
     with noisy(recipe, 1) as job:
-        job.done()
+        assert job.wait() == [status]
     assert said in job.said()
+    assert "Traceback" not in job.said()
     assert not events(job.run, "rollback")
     assert events(job.run, "spike")[0]["first_step"] in (44, 45)
     assert ledger(job.run, 0)

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 from pipeline.config.run import Wandb
-from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.logs import set_up_logging
 from pipeline.runtime.ranks import Ranks
-from pipeline.train.tracking.tracker import Composite, JsonLines, metrics_path
+from pipeline.train.tracking.tracker import Composite, JsonLines
 from pipeline.train.tracking.wandb import WandbTracker
 
 
@@ -17,9 +16,8 @@ def main() -> None:
     """Log steps from a first to a last one, with a pause after each."""
     folder, first, last, pause = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     set_up_logging(Ranks(0, 0, 1))
-    logged = max((row["step"] for row in read_json_lines(metrics_path(folder))), default=-1)
     begin = time.monotonic()
-    tracker = Composite([JsonLines(folder), WandbTracker(folder, Wandb(), {"seed": 1}, logged)])
+    tracker = Composite([JsonLines(folder), WandbTracker(folder, Wandb(), {"seed": 1})])
     held_up = [time.monotonic() - begin]
     for step in range(first, last + 1):
         begin = time.monotonic()

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent.
 
-`commit` is the protocol on plain files, `storage` what DeepSpeed writes and reads through, `saving` and `loading`
-the two directions for a job of several ranks, `weights` the trained weights without a job.
+`commit` is the protocol on plain files; `fragments` knows how DeepSpeed lays state out, `tensors` and `index` how it
+lies on disk; `saving`, `finding` and `loading` are for a job of several ranks, `weights` is without a job; `upload` and
+`fetching` are for copies in object stores.
 """

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, FormatError
 from pipeline.runtime.files import sync_file, sync_folder, write_json
 
 FORMAT_VERSION = 3
@@ -128,7 +128,7 @@ def read_commit(folder: Path) -> Commit:
         if checksum != _checksum(body):
             raise CheckpointError(f"{folder.name}: {COMMIT_NAME} does not match its checksum")
         if (version := body.pop("format_version")) != FORMAT_VERSION:
-            raise CheckpointError(
+            raise FormatError(
                 f"{folder.name}: {COMMIT_NAME} has format version {version}, this Tarmac reads {FORMAT_VERSION};"
                 " go on with the Tarmac that wrote it"
             )

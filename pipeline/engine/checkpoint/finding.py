@@ -13,7 +13,7 @@ from pipeline.engine.checkpoint.commit import (
     unlisted,
 )
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, FormatError
 
 OnCorrupt = Callable[[str, str], None]
 """Told the folder name and the reason, on rank 0."""
@@ -63,6 +63,8 @@ def _newest(checkpoints: Path, rejected: Sequence[str], last_step: int | None) -
         folder = checkpoints / step_name(steps[-1])
         commit = read_commit(folder)
         return steps[-1], commit, "; ".join(unlisted(folder, commit))
+    except FormatError:
+        raise  # nothing is wrong with it: another Tarmac reads it
     except CheckpointError as error:
         return steps[-1], None, str(error)
 

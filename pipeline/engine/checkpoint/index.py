@@ -116,9 +116,7 @@ def read_index(folder: Path) -> Index:
         }  # fmt: skip
         return Index(body["optimizer"], tensors, body["step_counts"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise CheckpointError(
-            f"{folder.name}: {INDEX_NAME} cannot be read ({error}); use an older one"
-        ) from error
+        raise CheckpointError(f"{folder.name}: {INDEX_NAME} cannot be read ({error}); use an older one") from error
 
 
 def index_of(optimizer: str, written: Iterable[Written], step_counts: dict[str, int]) -> Index:

@@ -30,8 +30,8 @@ from pipeline.runtime.logs import get_logger
 
 _log = get_logger("checkpoints")
 
-_SPARE_BYTES = 1 << 20
-"""Room for index, commit and the file system's own needs."""
+_SPARE_BYTES, _INDEX_BYTES = 1 << 20, 256
+"""Room for the commit and the file system's own needs, and for each part's lines in index and header."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,12 @@ class Saver:
         """
         self._engine, self._group, self._checkpoints = engine, engine.group, checkpoints
         self._exclude_frozen, self._tidy = exclude_frozen, tidy
-        mine = total_bytes(live(self._fragments()))
-        self.num_bytes = int(self._group.sum(torch.tensor([mine])))
+        parts = live(self._fragments())
+        mine = total_bytes(parts)
+        num_bytes, num_parts = self._group.sum(torch.tensor([mine, len(parts)])).tolist()
+        self.num_bytes = int(num_bytes)
         """Size of a checkpoint's tensors, of all ranks."""
+        self._spare_bytes = _SPARE_BYTES + _INDEX_BYTES * int(num_parts)
         self._background = Background("checkpoint")
         self._snapshot = self._make_snapshot(mine) if asynchronous else None
         self._doing: str | None = None
@@ -164,14 +167,15 @@ class Saver:
 
     def _make_folder(self, step: int) -> str:
         try:
-            self._checkpoints.mkdir(parents=True, exist_ok=True)
+            partial = begin(self._checkpoints, step)  # first: what a kill left behind takes room
             free = available_bytes(self._checkpoints)
-            if free < self.num_bytes + _SPARE_BYTES:
+            if free < self.num_bytes + self._spare_bytes:
+                shutil.rmtree(partial)
                 raise CheckpointError(
                     f"checkpoint of step {step} needs {self.num_bytes / 1e6:,.1f} MB and {self._checkpoints} has"
                     f" {free / 1e6:,.1f} MB left; free space, or lower checkpoints.keep_last"
                 )
-            return str(begin(self._checkpoints, step))
+            return str(partial)
         except OSError as error:
             raise CheckpointError(
                 f"checkpoint of step {step}: {self._checkpoints}: {error.strerror}; free space or mend its rights"

@@ -80,7 +80,7 @@ def continued(config: RunConfig, source: Sequences, past: Past, rollbacks: Seque
     return with_rollbacks(last, later, coming)
 
 
-def order_of(config: RunConfig, source: Sequences, commit: Commit | None, rollbacks: Sequence[Rollback] = ()) -> Order:
+def order_of(config: RunConfig, source: Sequences, commit: Commit | None, rollbacks: Sequence[Rollback]) -> Order:
     """The order of a run from a checkpoint on, or from its beginning. Raises as `continued` does.
 
     Args:

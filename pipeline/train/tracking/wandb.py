@@ -41,14 +41,13 @@ class WandbTracker:
     not get are handed over by the next one, be it in a later session of the run.
     """
 
-    def __init__(self, folder: Path, settings: Wandb, config: dict[str, Any], last_step: int) -> None:
+    def __init__(self, folder: Path, settings: Wandb, config: dict[str, Any]) -> None:
         """Start or go on with the run of this folder.
 
         Args:
             folder: The run folder; its id is made from `run_id` in it, so restarts share it.
             settings: Our settings.
             config: The whole resolved config.
-            last_step: The highest step in `metrics.jsonl`: a resumed run does steps up to it again.
         """
         mode = settings.mode
         if mode == "auto":

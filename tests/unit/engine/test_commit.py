@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.checkpoints import Checkpoints
 from pipeline.engine.checkpoint.commit import (
     COMMIT_NAME,
     Commit,
@@ -23,7 +24,6 @@ from pipeline.engine.checkpoint.commit import (
     step_name,
     unlisted,
 )
-from pipeline.config.checkpoints import Checkpoints
 from pipeline.engine.checkpoint.retention import delete_old
 from pipeline.errors import CheckpointError
 

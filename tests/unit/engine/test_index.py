@@ -1,6 +1,7 @@
 """A tensor's checksum and coverage do not depend on how it was divided; what is missing or doubled is found."""
 
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_tensor_comes_back_however_it_was_cut(
     folder = tmp_path_factory.mktemp("tensors")
     index = write(folder, "master/w", whole, written_at)
     reader = TensorReader(folder, read_index(folder))
-    for start, end in zip(read_at, read_at[1:], strict=False):
+    for start, end in pairwise(read_at):
         target = torch.empty(end - start, dtype=whole.dtype)
         reader.read_into("master/w", start, target)
         assert torch.equal(target, whole.reshape(-1)[start:end])
@@ -57,7 +58,7 @@ def test_a_tensor_comes_back_however_it_was_cut(
 
 def write(folder: Path, key: str, whole: torch.Tensor, cuts: list[int]) -> Index:
     written = []
-    for rank, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for rank, (start, end) in enumerate(pairwise(cuts)):
         values = whole.reshape(-1)[start:end].clone()
         part = Part(key, tuple(whole.shape), start, end - start, whole.dtype, lambda values=values: values)
         written += write_tensors(folder, f"state/rank-{rank:05d}.safetensors", [part])[1]

@@ -29,7 +29,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = {"type": "corpus", "sources": [source], "sequence_length": 32}
     run = small_run(folder / "run", tokenizer, small_model(tokenizer.vocab_size), data)
     config = read_run(run)
-    past = order_of(config, open_data(config).source, None).past(3).to_json()
+    past = order_of(config, open_data(config).source, None, ()).past(3).to_json()
     state = {"data": past, "tokenizer": tokenizer.fingerprint(), STATE_KEY: seal(run)}
     small_checkpoint(run / "checkpoints", 3, {"master/model.w": torch.ones(2)}, state)
     return run
