@@ -66,13 +66,16 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release the lock, unless another process has it."""
+        """Release the lock, unless another process has it. Where the disk takes no more, it ends with this process."""
         if self._descriptor is None:
             return
         self._releasing.set()
         self._thread.join()
-        if _parse(os.pread(self._descriptor, _RECORD_BYTES, 0)) == self._me:
-            os.ftruncate(self._descriptor, 0)
+        try:
+            if _parse(os.pread(self._descriptor, _RECORD_BYTES, 0)) == self._me:
+                os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            _log.warning("%s cannot be released (%s); the next job will take it over", self.path, error.strerror)
         os.close(self._descriptor)
         self._descriptor = None
 

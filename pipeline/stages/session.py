@@ -154,7 +154,7 @@ class Session:
     def run(self, stop_request: StopRequest) -> int:
         """Train; returns the exit status."""
         rollbacks = read_rollbacks(self._folder)
-        self._write_start(len(rollbacks))
+        self._group.main_decides(lambda: self._write_start(len(rollbacks)))
         tracker = self._trackers()
         around = Surroundings(
             self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, self._end,
@@ -221,8 +221,6 @@ class Session:
         tracker.finish(exit_code)
 
     def _write_start(self, branch: int) -> None:
-        if not self._group.ranks.is_main:
-            return
         step = self._commit.step if self._commit else 0
         for line in told(self._changed):
             _log.warning("changed since the run was last started: %s", line)
