@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
@@ -98,7 +98,8 @@ class JobProcess:
         self._first_end = self._first_end or time.monotonic()
         if time.monotonic() - self._first_end > LAST_SECONDS:
             for rank in left:
-                rank.kill()
+                with suppress(psutil.NoSuchProcess):
+                    rank.kill()
 
     def forward(self, signum: int) -> None:
         """Hand a signal to the ranks themselves.

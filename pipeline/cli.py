@@ -8,7 +8,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import TarmacError
+from pipeline.errors import RunError, TarmacError
 from pipeline.runtime.arguments import ArgumentParser
 from pipeline.runtime.ranks import ranks_from_environment
 
@@ -301,9 +301,13 @@ def _checkpoints(options: argparse.Namespace) -> int:
     from pipeline.corpus.remote.urls import is_url
 
     if not is_url(options.run_folder):
+        if options.into or options.step is not None:
+            raise RunError(f"--into and --step fetch a copy from a URL, and {options.run_folder} is none; give its URL")
         from pipeline.stages.checkpoints import list_checkpoints
 
         return list_checkpoints(options.run_folder, options.json, options.verify)
+    if options.json or options.verify:
+        raise RunError("--json and --verify are for a run folder; fetch a copy with --into, which verifies it")
     from pipeline.stages.copies import fetch_copy, list_copies
 
     if options.into:

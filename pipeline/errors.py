@@ -40,6 +40,10 @@ class FormatError(CheckpointError):
     """A checkpoint is whole, as far as can be told, and of another version of the format."""
 
 
+class UnreadableError(CheckpointError):
+    """Nothing says that a checkpoint is damaged: this process cannot read it."""
+
+
 class RunError(TarmacError):
     """A run folder cannot be used as asked: locked, made by another config, or incomplete."""
 

@@ -139,6 +139,13 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def rollbacks_find_checkpoints(self) -> "RunConfig":
+        """The newest checkpoint is often younger than the beginning of a spike."""
+        if self.faults.spikes.action == "rollback" and self.checkpoints.keep_last < 2:
+            raise ValueError("checkpoints.keep_last (1) must be at least 2 when faults.spikes.action is rollback")
+        return self
+
+    @model_validator(mode="after")
     def phases_rise(self) -> "RunConfig":
         """Each phase begins behind the one before."""
         for number, (one, other) in enumerate(pairwise(self.stretches)):

@@ -55,7 +55,6 @@ class Engine:
             model_parameters=parameter_groups(model, config.optimizer.weight_decay),
             config=deepspeed_dict(config, group.ranks.world_size),
         )
-        self._deepspeed._copy_recovery_script = lambda folder: None  # no unhashed files beside a checkpoint
         if self._is_muon and config.engine.zero_stage > 0:
             look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
 

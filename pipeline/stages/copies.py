@@ -12,6 +12,7 @@ from pipeline.engine.checkpoint.fetching import copied, fetch_checkpoint
 from pipeline.errors import RunError
 from pipeline.runtime.columns import print_columns
 from pipeline.runtime.lock import RunLock
+from pipeline.stages.seal import seal_fault
 
 
 def list_copies(url: str) -> None:
@@ -42,7 +43,11 @@ def fetch_copy(url: str, run: str | Path, step: int | None) -> None:
     except OSError as error:
         raise RunError(f"--into {folder} cannot be made: {error.strerror}; choose another folder") from error
     with RunLock(folder):
-        print(f"fetched {fetch_checkpoint(url, folder / 'checkpoints', step)}; the run's command goes on from it")
+        is_run = (folder / "config.yaml").exists()
+        fetched = fetch_checkpoint(
+            url, folder / "checkpoints", step, lambda commit: not is_run or seal_fault(folder, commit) is None
+        )
+        print(f"fetched {fetched}; the run's command goes on from it")
 
 
 def _when(made_by: Mapping[str, Any]) -> str:

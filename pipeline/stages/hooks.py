@@ -54,7 +54,6 @@ class Surroundings:
     """Floating-point operations of a token of a sequence of some length."""
     peak: float
     """Such operations that all devices could make in a second."""
-    end: End
     stop_request: StopRequest
     lock: RunLock | None
     """On rank 0."""
@@ -68,17 +67,18 @@ class Hooks:
     """The hooks of one stretch of a run: from its start, or from a rollback, to its end or the next one."""
 
     def __init__(
-        self, around: Surroundings, feed: DataFeed, commit: Commit | None, rollbacks: tuple[Rollback, ...]
+        self, around: Surroundings, feed: DataFeed, end: End, commit: Commit | None, rollbacks: tuple[Rollback, ...]
     ) -> None:
         """Set up; all ranks call it.
 
         Args:
             around: What lasts as long as the process.
             feed: The data of this stretch.
+            end: Where the run ends with these data.
             commit: What it goes on from.
             rollbacks: All of the run so far.
         """
-        self._around, self._feed, self._rollbacks = around, feed, rollbacks
+        self._around, self._feed, self._end, self._rollbacks = around, feed, end, rollbacks
         config, group, state = around.config, around.engine.group, commit.state if commit else {}
         folder, every = Path(config.output), config.tracking.log_every_steps
         pulse = Pulse(group)
@@ -91,8 +91,9 @@ class Hooks:
             begins_anew=self._begins_anew, can_go_back=self._can_go_back,
         )  # fmt: skip
         self.saving = CheckpointHook(
-            around.saver, folder, config.checkpoints, self._label, config.tokens_at, pulse, group.ranks.is_main
-        )
+            around.saver, folder, config.checkpoints, self._label, config.tokens_at, pulse, group.ranks.is_main,
+            commit.step if commit else 0,
+        )  # fmt: skip
         self.ledger = Ledger(folder, group.ranks.rank)
         skipped = SkippedUpdates(
             group, folder, config.faults.max_skipped_updates, lambda: self._metrics.skipped_in_a_row, self._documents
@@ -149,6 +150,6 @@ class Hooks:
         """Some of the documents that a step, counted from 1, reads."""
         around = self._around
         start = Start(0, around.engine.group.ranks.world_size, around.config.batch.micro_size)
-        run = Explained(Path(around.config.output), around.config, around.data, self._feed.order, around.end, step,
+        run = Explained(Path(around.config.output), around.config, around.data, self._feed.order, self._end, step,
                         (start,), ())  # fmt: skip
         return some_documents(run, step)

@@ -38,7 +38,8 @@ def roll_back(group: ProcessGroup, folder: Path, order: Order, decision: RollBac
     if len(group.main_decides(lambda: read_rollbacks(folder))) >= most:
         raise DivergenceError(
             f"the loss jumped at step {first_step} and the run was rolled back {most} times before, as often as"
-            " faults.spikes.max_rollbacks allows; lower optimizer.lr or raise that, and give the same command"
+            " faults.spikes.max_rollbacks allows; lower optimizer.lr and set faults.spikes.action to"
+            " warn, or raise that, and give the same command"
         )
     commit = newest_good(group, checkpoints, partial(tell_corrupt, journal), last_good_step(first_step))
     if commit is None:

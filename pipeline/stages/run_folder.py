@@ -32,7 +32,8 @@ def check_run_folder(config: RunConfig) -> None:
     if (folder / "config.yaml").exists():
         _require_same(read_mapping(folder / "config.yaml"), config.model_dump(mode="json"), folder)
         return
-    others = [path.name for path in folder.iterdir() if path.name != "lock"] if folder.exists() else []
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    others = [name for name in names if name != "lock" and not name.endswith(".partial")]  # what a kill may leave
     if others:
         raise RunError(f"output {folder} holds other files ({others[0]}) and no config.yaml; choose a new folder")
 

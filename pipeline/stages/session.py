@@ -28,14 +28,14 @@ from pipeline.runtime.signals import StopRequest
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.plan import order_of
-from pipeline.stages.data.rollbacks import read_rollbacks
+from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.hooks import Hooks, Surroundings
 from pipeline.stages.ingredients import Ingredients, TrainingData, build
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.stages.uploads import upload_seconds, uploader
-from pipeline.train.hooks.checkpoints import tell, tidy
+from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import RollBack
 from pipeline.train.loop import StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
@@ -153,24 +153,23 @@ class Session:
 
     def run(self, stop_request: StopRequest) -> int:
         """Train; returns the exit status."""
-        rollbacks = read_rollbacks(self._folder)
+        rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
         self._group.main_decides(lambda: self._write_start(len(rollbacks)))
         tracker = self._trackers()
         around = Surroundings(
-            self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, self._end,
-            stop_request, self._lock, self._watchdog.beat, self._facts,
+            self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, stop_request,
+            self._lock, self._watchdog.beat, self._facts,
         )  # fmt: skip
         exit_code = None
         while exit_code is None:
             feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
                             self._data.tokenizer.pad_id)  # fmt: skip
-            hooks = Hooks(around, feed, self._commit, rollbacks)
+            hooks = Hooks(around, feed, self._end, self._commit, rollbacks)
             with self._ending(tracker, hooks):
                 try:
                     reason, exit_code = self._train(feed, hooks)
                 except RollBack as decision:
-                    self._roll_back(feed, hooks, decision)
-                    rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
+                    rollbacks = self._roll_back(feed, hooks, decision)
         self._finish(tracker, hooks, reason, exit_code)
         return exit_code
 
@@ -181,15 +180,27 @@ class Session:
             yield
         except TarmacError as error:
             if error.on_all_ranks and not isinstance(error, LockLostError):
-                hooks.saving.settle()
+                self._settle(hooks)
                 self._finish(tracker, hooks, str(error), error.exit_code)
+            raise
+        except BaseException:
+            self._saver.close()  # under the lock and the watchdog: its thread may still write or delete
             raise
         finally:
             hooks.ledger.close()
 
+    def _settle(self, hooks: Hooks) -> None:
+        """Wait for a save that is under way; that it fails, too, must not hide the first error."""
+        try:
+            hooks.saving.settle()
+        except CheckpointError as late:
+            _log.error("the save that was under way failed, too: %s", late)
+
     def _train(self, feed: DataFeed, hooks: Hooks) -> tuple[str, int]:
         """Until the run ends or is to stop: why, and the exit status. Raises RollBack."""
         first_step = self._commit.step if self._commit else 0
+        if self._end.is_last(first_step):  # a rollback may have passed over all that was left
+            return self._end.reason(first_step), 0
         batches = feed.batches(first_step, self._end.num_steps)
         infos = steps(self._engine, batches, self._schedule(), self._end.is_last,
                       lambda: feed.waited_seconds, self._watchdog.beat)  # fmt: skip
@@ -199,8 +210,8 @@ class Session:
             return stopped.reason, stopped.exit_code
         return self._end.reason(hooks.saving.last_saved), 0
 
-    def _roll_back(self, feed: DataFeed, hooks: Hooks, decision: RollBack) -> None:
-        """Bring model and data to where the run goes on."""
+    def _roll_back(self, feed: DataFeed, hooks: Hooks, decision: RollBack) -> tuple[Rollback, ...]:
+        """Bring model and data to where the run goes on; all rollbacks by now."""
         self._watchdog.beat("rollback")
         hooks.saving.settle()
         most = self._config.faults.spikes.max_rollbacks
@@ -209,6 +220,7 @@ class Session:
         rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
         self._order = self._group.agree(lambda: order_of(self._config, self._data.source, self._commit, rollbacks))
         self._end = End(self._config, self._order)
+        return rollbacks
 
     def _finish(self, tracker: Composite, hooks: Hooks, reason: str, exit_code: int) -> None:
         self._watchdog.beat("ending")
@@ -217,7 +229,8 @@ class Session:
             return
         if self._uploader is not None and exit_code == 0:
             self._uploader.finish(upload_seconds(self._config))
-        tell(self._journal, "end", step=hooks.saving.last_saved, reason=reason)
+        self._journal.note("end", step=hooks.saving.last_saved, reason=reason)
+        self._watchdog.beat("ending: W&B")
         tracker.finish(exit_code)
 
     def _write_start(self, branch: int) -> None:
@@ -248,6 +261,8 @@ class Session:
 
     def _tidy(self, step: int) -> None:
         """After a commit, beside training: hand the checkpoint over for its copy, and delete old ones."""
+        if self._lock is not None and self._lock.lost:
+            return
         if self._uploader is not None:
             self._uploader.offer(step)
         tidy(self._folder, self._config.checkpoints, self._uploader.in_use() if self._uploader else ())

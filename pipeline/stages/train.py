@@ -78,7 +78,7 @@ def _run(
     group.require_same("manifest or file of withdrawn documents", order.fingerprint())
     changed = group.main_decides(lambda: _write_config(config))
     made = commit.step if commit else 0
-    if End(config, order).is_last(made):
+    if group.agree(lambda: End(config, order).is_last(made)):
         group.main_decides(lambda: _copy_last(config, commit))
         return _nothing_left(config, order, made)
     return Session(config, data, group, commit, order, changed, lock, watchdog).run(stop_request)

@@ -1,7 +1,6 @@
 """Copies of a run's checkpoints in an object store: who makes them, and how long a run's end waits for the last one."""
 
 from collections.abc import Mapping
-from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from pipeline.engine.checkpoint.upload import Uploader
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.stages.seal import STATE_KEY
-from pipeline.train.hooks.checkpoints import tell
 
 _MOST_SECONDS = 600.0
 
@@ -21,7 +19,7 @@ def uploader(config: RunConfig, journal: Journal, seal: Mapping[str, str]) -> Up
     if url is None or not ranks_from_environment().is_main:
         return None
     folder = Path(config.output) / "checkpoints"
-    return Uploader(folder, url, partial(tell, journal), lambda found: found.state.get(STATE_KEY) == seal)
+    return Uploader(folder, url, journal.note, lambda found: found.state.get(STATE_KEY) == seal)
 
 
 def upload_seconds(config: RunConfig) -> float:

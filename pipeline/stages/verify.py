@@ -87,7 +87,9 @@ def _corpus_faults(folder: Path) -> list[tuple[str, str | None]]:
 def _run_faults(folder: Path) -> list[tuple[str, str | None]]:
     checkpoints = folder / "checkpoints"
     folders = [checkpoints / step_name(step) for step in committed_steps(checkpoints)]
-    found = zip((folder.name for folder in folders), in_threads(checkpoint_fault, folders, _DOING), strict=True)
+    faults = in_threads(checkpoint_fault, folders, _DOING)
+    here = [folder.is_dir() for folder in folders]  # a run that goes on may have deleted one meanwhile
+    found = [(one.name, fault) for one, fault, is_here in zip(folders, faults, here, strict=True) if is_here]
     commit = newest_commit(checkpoints)
     fixed = [("config, model, tokenizer", seal_fault(folder, commit))] if commit else []
     return [*fixed, *found]

@@ -3,8 +3,9 @@
     python -m tests.faults.chaos --kills 60 --random-world 50
 
 More than half of the kills come while a checkpoint is being written. At the end a run that kept its number of ranks
-must have the very weights of one that was never interrupted, and one that changed it the same loss within the
-precision; each rank's ledger must hold, step by step, the samples that the order says.
+must have the very weights of one that was never interrupted, and one that changed it the same loss within 5e-3; each
+rank's ledger must hold, step by step, the samples that the order says. The changing one trains in fp32: over hundreds
+of steps the roundings of bf16 alone lead two numbers of ranks further apart than that.
 """
 
 import argparse
@@ -176,18 +177,20 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     corpus = small_corpus_folder(folder, num_texts=4000)
-    print(json.dumps(whole(folder, corpus, options.kills, options.random_world, options.seed), indent=1))
+    whole(folder, corpus, options.kills, options.random_world, options.seed)
     shutil.rmtree(folder)
 
 
 def whole(folder: Path, corpus: Path, kills: int, random_kills: int, seed: int) -> dict[str, Any]:
-    """Both runs beside one that is left alone; the figures, if every promise held."""
+    """Both runs beside one that is left alone; the figures, printed as they come, if every promise held."""
     results: dict[str, Any] = {}
-    for name, number, worlds in (("two ranks", kills, (2,)), ("one to three ranks", random_kills, (1, 2, 3))):
+    parts = (("two ranks", kills, (2,), "bf16"), ("one to three ranks", random_kills, (1, 2, 3), "fp32"))
+    for name, number, worlds, precision in parts:
         steps = 20 + 3 * EVERY_STEPS * number
         settings = {
             "duration": {"steps": steps}, "checkpoints": {"every_steps": EVERY_STEPS, "keep_last": 2},
-            "batch": {"global_size": 12, "micro_size": 2},
+            "batch": {"global_size": 12, "micro_size": 2}, "optimizer": {"type": "adamw", "lr": 0.002},
+            "engine": {"zero_stage": 2, "compile": False, "timeout_seconds": 60, "precision": precision},
         }  # fmt: skip
         plain = write_recipe(folder / f"plain-{len(worlds)}.yaml", corpus, **settings)
         with Job(plain) as job:
@@ -203,6 +206,7 @@ def whole(folder: Path, corpus: Path, kills: int, random_kills: int, seed: int) 
             **figures(story, run, calm, steps), "samples lost or repeated": 0, "weights bitwise equal": is_same,
             "relative distance of the final loss": distance,
         }  # fmt: skip
+        print(json.dumps({name: results[name]}, indent=1), flush=True)
     return results
 
 

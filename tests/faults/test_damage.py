@@ -47,8 +47,9 @@ def test_a_checkpoint_without_a_whole_one_behind_it_does_not_start_over(
         shutil.rmtree(run / "checkpoints" / f"step-{step:08d}")
     (run / "checkpoints" / "step-00000060" / "index.json").write_text(json.dumps({}))
     before = losses(run)
-    with Job(recipe) as job:
-        assert job.wait() == [2, 2]
-    assert "no checkpoint in" in job.said()
-    assert "Traceback" not in job.said()
-    assert losses(run) == before
+    for _ in range(2):  # nor does the same command given again
+        with Job(recipe) as job:
+            assert job.wait() == [2, 2]
+        assert "no checkpoint in" in job.said()
+        assert "Traceback" not in job.said()
+        assert losses(run) == before

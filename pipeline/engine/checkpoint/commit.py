@@ -8,21 +8,24 @@
 The hashes stop damage, not an attacker who can rewrite COMMIT.json too.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import CheckpointError, FormatError
+from pipeline.errors import CheckpointError, FormatError, UnreadableError
 from pipeline.runtime.files import sync_file, sync_folder, write_json
 
 FORMAT_VERSION = 3
 COMMIT_NAME = "COMMIT.json"
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+"""What the system says of a file that is not as it was written."""
 _STEP_FOLDER = re.compile(r"step-(\d{8,})")
 
 
@@ -52,7 +55,7 @@ class Commit:
     """ZeRO stage, precision, host and time; for people, nothing depends on it."""
     state: dict[str, Any]
     """The training state besides tensors: tokens seen, phase table, what the weights belong to."""
-    files: tuple[FileRecord, ...] = field(default_factory=tuple)
+    files: tuple[FileRecord, ...]
     """Every file."""
 
     @property
@@ -70,7 +73,7 @@ def begin(checkpoints: Path, step: int) -> Path:
     """An empty `.partial` folder for a step; left-over ones are deleted first."""
     checkpoints.mkdir(parents=True, exist_ok=True)
     for leftover in checkpoints.glob("step-*.partial"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=leftover.name != f"{step_name(step)}.partial")
     partial = checkpoints / f"{step_name(step)}.partial"
     partial.mkdir()
     return partial
@@ -133,14 +136,35 @@ def read_commit(folder: Path) -> Commit:
                 " go on with the Tarmac that wrote it"
             )
         files = tuple(FileRecord(**file) for file in body.pop("files"))
+        if strange := [file.name for file in files if not _is_inside(file.name)]:
+            raise CheckpointError(
+                f"{folder.name}: {COMMIT_NAME} names {strange[0]}, outside of the folder; do not use it"
+            )
         found = Commit(**body, files=files)
         if folder.name.startswith("step-") and folder.name.split(".")[0] != step_name(found.step):
             raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is of step {found.step}; restore the folder's name")
         return found
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{folder.name}: {COMMIT_NAME} {_trouble(folder / COMMIT_NAME, error)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder.name}: {COMMIT_NAME} is damaged ({error})") from error
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _trouble(path: Path, error: OSError) -> str:
+    """What is wrong with a file that cannot be read, where that is damage.
+
+    Raises UnreadableError where it is not: rights, a mount that is gone, too many open files.
+    """
+    if error.errno not in _DAMAGE:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}; mend its rights or the mount") from error
+    return f"cannot be read: {error.strerror}"
 
 
 def file_fault(folder: Path, file: FileRecord) -> str | None:
@@ -152,7 +176,7 @@ def file_fault(folder: Path, file: FileRecord) -> str | None:
         with open(path, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        return f"{file.name} cannot be read: {error.strerror}"
+        return f"{file.name} {_trouble(path, error)}"
     return None if digest == file.sha256 else f"{file.name} has other bytes than were written"
 
 

@@ -23,7 +23,7 @@ from pipeline.corpus.remote.urls import is_url, join, shown
 from pipeline.engine.checkpoint.commit import COMMIT_NAME, Commit, read_commit, step_name
 from pipeline.errors import CheckpointError, CorpusError
 
-RUN_FILES = ("config.yaml", "model.json", "tokenizer", "journal.jsonl")
+RUN_FILES = ("journal.jsonl", "model.json", "tokenizer", "config.yaml")
 """Files and folders of a run folder that a resumed run needs besides a checkpoint."""
 ATTEMPTS = 8
 FIRST_PAUSE_SECONDS = 0.5

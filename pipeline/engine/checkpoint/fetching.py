@@ -1,6 +1,7 @@
 """The way back: a checkpoint out of a folder of copies into a run folder, whole or absent there as any other."""
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +40,9 @@ def copied(url: str) -> list[Commit]:
     return sorted((one for one in found if one is not None), key=lambda one: (one.branch, one.step))
 
 
-def fetch_checkpoint(url: str, checkpoints: Path, step: int | None = None) -> Path:
+def fetch_checkpoint(
+    url: str, checkpoints: Path, step: int | None = None, is_ours: Callable[[Commit], bool] = lambda commit: True
+) -> Path:
     """Bring a copy, every file verified, and what the run folder lacks of the run's own files; its folder.
 
     Whoever calls it holds the run's lock. A checkpoint that is here already is verified, not fetched; a damaged one is
@@ -50,6 +53,7 @@ def fetch_checkpoint(url: str, checkpoints: Path, step: int | None = None) -> Pa
         checkpoints: The run's `checkpoints` folder, which is made if missing.
         step: Which one; the newest if not given: the last of the last branch, as those of earlier branches may be
             what a rollback went back behind.
+        is_ours: Whether a commit is of the run in whose folder it goes.
 
     Raises:
         CheckpointError: There is no such copy, it cannot be fetched or is damaged, there is no room for it, or another
@@ -58,6 +62,10 @@ def fetch_checkpoint(url: str, checkpoints: Path, step: int | None = None) -> Pa
     """
     copies = Copies(url)
     record = _chosen(copies, url, step)
+    if not is_ours(record):
+        raise CheckpointError(
+            f"{copies} holds checkpoints of another run than {checkpoints.parent}; choose another folder"
+        )
     final = checkpoints / step_name(record.step)
     if not _is_here(final, record):
         _bring(copies, record, checkpoints)
@@ -78,8 +86,6 @@ def _chosen(copies: Copies, url: str, step: int | None) -> Commit:
     if found is None:
         what = "checkpoint" if step is None else f"checkpoint of step {step}"
         raise CheckpointError(f"{copies} has no {what}; list what is there with: tarmac checkpoints URL")
-    for file in found.files:
-        _require_inside(file.name)
     return found
 
 

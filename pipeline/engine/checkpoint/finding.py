@@ -1,6 +1,6 @@
 """Finding the newest checkpoint that verifies, by all ranks together; bad ones are set aside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.engine.checkpoint.commit import (
@@ -13,7 +13,7 @@ from pipeline.engine.checkpoint.commit import (
     unlisted,
 )
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.errors import CheckpointError, FormatError
+from pipeline.errors import CheckpointError, FormatError, UnreadableError
 
 OnCorrupt = Callable[[str, str], None]
 """Told the folder name and the reason, on rank 0."""
@@ -33,29 +33,29 @@ def newest_good(
     Raises:
         CheckpointError: There were checkpoints, and none is whole: training would start over in silence.
     """
-    rejected: list[str] = []
     while True:
-        candidate = group.main_decides(lambda: _newest(checkpoints, rejected, last_step))
+        candidate = group.main_decides(lambda: _newest(checkpoints, last_step))
         if candidate is None:
             return None
         step, commit, reason = candidate
         folder = checkpoints / step_name(step)
         if commit is not None and not reason:
             mine = commit.files[group.ranks.rank :: group.ranks.world_size]
-            found = [fault for faults_ in group.gather(faults(folder, mine)) for fault in faults_]
+            mine_faults = group.agree(lambda folder=folder, mine=mine: faults(folder, mine))
+            found = [fault for theirs in group.gather(mine_faults) for fault in theirs]
             if not found:
                 return commit
             reason = "; ".join(found)
-        rejected.append(folder.name)
         group.main_decides(lambda folder=folder, reason=reason: _reject(folder, reason, on_corrupt))
 
 
-def _newest(checkpoints: Path, rejected: Sequence[str], last_step: int | None) -> tuple[int, Commit | None, str] | None:
+def _newest(checkpoints: Path, last_step: int | None) -> tuple[int, Commit | None, str] | None:
     steps = [step for step in committed_steps(checkpoints) if last_step is None or step <= last_step]
-    if not steps and rejected:
+    corrupt = sorted(path.name for path in checkpoints.glob("step-*.corrupt*"))
+    if not steps and last_step is None and corrupt:
         raise CheckpointError(
-            f"no checkpoint in {checkpoints} is whole ({', '.join(rejected)} set aside as .corrupt);"
-            " choose another output, or delete the run to start over"
+            f"no checkpoint in {checkpoints} is whole ({', '.join(corrupt)}); choose another output, or delete the run"
+            " to start over"
         )
     if not steps:
         return None
@@ -63,8 +63,8 @@ def _newest(checkpoints: Path, rejected: Sequence[str], last_step: int | None) -
         folder = checkpoints / step_name(steps[-1])
         commit = read_commit(folder)
         return steps[-1], commit, "; ".join(unlisted(folder, commit))
-    except FormatError:
-        raise  # nothing is wrong with it: another Tarmac reads it
+    except (FormatError, UnreadableError):
+        raise  # nothing is wrong with it: another Tarmac reads it, or another process
     except CheckpointError as error:
         return steps[-1], None, str(error)
 

@@ -86,6 +86,11 @@ class Index:
             if begin < end:
                 yield piece, begin, end - begin
 
+    @property
+    def files(self) -> set[str]:
+        """Files that hold its pieces."""
+        return {piece.file for one in self.tensors.values() for piece in one.pieces}
+
     def names(self, kind: str) -> dict[str, TensorRecord]:
         """Tensors of one kind, by their name."""
         prefix = f"{kind}/"
@@ -93,7 +98,7 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """As a file."""
-        files = sorted({piece.file for one in self.tensors.values() for piece in one.pieces})
+        files = sorted(self.files)
         numbers = {name: number for number, name in enumerate(files)}
         tensors = {
             key: {"shape": one.shape, "dtype": one.dtype, "crc32": one.crc32,

@@ -46,7 +46,7 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
             was saved. On all ranks.
     """
     folder = checkpoints / step_name(commit.step)
-    index = engine.group.agree(lambda: _fitting_index(engine, folder))
+    index = engine.group.agree(lambda: _fitting_index(engine, folder, commit))
     hide_parameters(engine)
     prepare(engine, index.step_counts)
     mine = [one for one in fragments(engine) if not (exclude_frozen and one.kind == FROZEN)]
@@ -56,8 +56,12 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
     engine.group.main_decides(lambda: _compare(folder, index, [one for theirs in told for one in theirs]))
 
 
-def _fitting_index(engine: Engine, folder: Path) -> Index:
+def _fitting_index(engine: Engine, folder: Path, commit: Commit) -> Index:
     index, optimizer = read_index(folder), optimizer_name(engine)
+    if strange := index.files - {file.name for file in commit.files}:
+        raise CheckpointError(
+            f"{folder.name}: its index names {min(strange)}, which its commit does not; do not use it"
+        )
     if index.optimizer != optimizer:
         raise CheckpointError(
             f"{folder.name} holds the state of {index.optimizer} and this run's optimizer is {optimizer}; choose"

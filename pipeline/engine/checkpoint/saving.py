@@ -116,7 +116,7 @@ class Saver:
         return self._background.is_busy
 
     def begin(self, label: Label) -> None:
-        """Copy the state and start writing; a save that is going on is finished first.
+        """Copy the state and start writing; none may be under way.
 
         Raises:
             CheckpointError: There is no room, or the folder cannot be made; on all ranks, nothing left behind.
@@ -157,7 +157,7 @@ class Saver:
         return saved
 
     def close(self) -> None:
-        """End the thread; after an error its job may go on, into a folder that is never used."""
+        """Wait for what the thread does, and end it."""
         self._background.close()
 
     def _wait(self) -> None:

@@ -84,7 +84,7 @@ class DataFeed:
             if phase.first_step == step:
                 changed = changes_between(before.setting, phase.setting)
                 skipped = phase.skipped_steps * before.setting.global_batch
-                self._journal.write("phase", step=step, changed=changed, skipped_samples=skipped, phase=phase.to_json())
+                self._journal.note("phase", step=step, changed=changed, skipped_samples=skipped, phase=phase.to_json())
                 if step:
                     _log.info("step %d begins a phase: %s", step + 1, told(changed, skipped))
 

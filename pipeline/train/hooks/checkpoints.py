@@ -29,6 +29,7 @@ class CheckpointHook:
         tokens_at: Callable[[int], int],
         pulse: Pulse,
         is_main: bool,
+        last_saved: int,
     ) -> None:
         """Set up.
 
@@ -40,14 +41,15 @@ class CheckpointHook:
             tokens_at: Tokens seen before a step.
             pulse: By which ranks tell that they are done writing, and rank 0 that its clock says it is time.
             is_main: Whether this rank writes the journal.
+            last_saved: Step of the checkpoint that the run goes on from, 0 at its beginning.
         """
         self._saver, self._settings, self._label, self._tokens_at = saver, settings, label, tokens_at
         self._journal, self._is_main = Journal(run), is_main
         self._last_time = time.monotonic()
         self._busy = pulse.ask(lambda info: saver.is_busy)
         self._clock = pulse.ask_main(lambda info: self._minutes_are_over())
-        self.last_saved = -1
-        """Step of the newest checkpoint of this session."""
+        self.last_saved = last_saved
+        """Step of the newest checkpoint."""
         self._last_begun = -1
 
     def __call__(self, info: StepInfo) -> None:
@@ -112,15 +114,7 @@ class CheckpointHook:
 
     def _tell(self, event: str, **details: object) -> None:
         if self._is_main:
-            tell(self._journal, event, **details)
-
-
-def tell(journal: Journal, event: str, **details: object) -> None:
-    """Note what happened; a line that the journal cannot take, on a full disk, is no reason to end a run."""
-    try:
-        journal.write(event, **details)
-    except OSError as error:
-        _log.warning("journal: %s was not noted (%s)", event, error)
+            self._journal.note(event, **details)
 
 
 def tidy(run: Path, settings: Checkpoints, keep: Collection[int] = ()) -> None:
@@ -128,7 +122,7 @@ def tidy(run: Path, settings: Checkpoints, keep: Collection[int] = ()) -> None:
     try:
         measured = {}
         for row in read_json_lines(run / "metrics.jsonl") if settings.keep_best else ():
-            if (value := row.get(settings.best_metric)) is not None:
+            if isinstance(value := row.get(settings.best_metric), int | float):
                 measured[row["step"]] = value
         delete_old(run / "checkpoints", settings, measured, keep)
     except OSError as error:

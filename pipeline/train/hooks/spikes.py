@@ -65,7 +65,8 @@ class SpikeHook:
         self._group, self._settings, self._journal = group, settings, journal
         self._begins_anew, self._can_go_back = begins_anew, can_go_back
         self._detector = SpikeDetector(settings, **state["detector"]) if state else SpikeDetector(settings)
-        self._decided: int = state["decided"] if state else 0
+        decided = state["decided"] if state and settings.action == "rollback" and group.ranks.is_main else 0
+        self._decided: int = decided if decided and can_go_back(decided) else 0  # its reasons may be gone
         self._seen: _Seen | None = None
         self._loss = pulse.ask(self._last_loss)
         self._back = pulse.ask_main(lambda info: self._decided)
@@ -107,9 +108,6 @@ class SpikeHook:
                      verdict.step, verdict.z, verdict.median, verdict.streak)  # fmt: skip
         if not verdict.is_spike:
             return
-        try:
-            self._journal.write("spike", **asdict(verdict))
-        except OSError as error:
-            _log.warning("journal: the spike was not noted (%s)", error)
+        self._journal.note("spike", **asdict(verdict))
         if self._settings.action == "rollback" and self._can_go_back(verdict.first_step):
             self._decided = verdict.first_step

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.engine.checkpoint.commit import (
     COMMIT_NAME,
+    FORMAT_VERSION,
     Commit,
     FileRecord,
     begin,
@@ -25,7 +27,7 @@ from pipeline.engine.checkpoint.commit import (
     unlisted,
 )
 from pipeline.engine.checkpoint.retention import delete_old
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, FormatError, UnreadableError
 
 CONTENTS = {"state/rank_0.pt": b"weights of rank 0", "state/rank_1.pt": b"weights of rank 1", "readme": b""}
 
@@ -260,6 +262,37 @@ def test_a_kill_between_any_two_operations_leaves_a_whole_checkpoint(
     assert last > 5
     assert sorted(set(found), key=answers.index) == answers
     assert found == sorted(found, key=answers.index)  # from the old to the new, never back
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "state/../../outside"])
+def test_a_commit_that_names_a_file_outside_is_not_used(tmp_path: Path, name: str) -> None:
+    record = Commit(1, 1, 0, {}, {}, (FileRecord(name, 1, hashlib.sha256(b"a").hexdigest()),))
+    (tmp_path / "step-00000001").mkdir()
+    body = {"format_version": FORMAT_VERSION, **asdict(record)}
+    checksum = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "step-00000001" / COMMIT_NAME).write_text(json.dumps({**body, "checksum": checksum}))
+    with pytest.raises(CheckpointError, match=r"names .*outside, outside of the folder"):
+        read_commit(tmp_path / "step-00000001")
+
+
+def test_a_checkpoint_that_this_process_cannot_read_is_not_called_damaged(checkpoint: Path) -> None:
+    """A loop of links: an error of the system that says nothing of the bytes."""
+    (checkpoint / "state/rank_0.pt").unlink()
+    (checkpoint / "state/rank_0.pt").symlink_to("rank_0.pt")
+    with pytest.raises(UnreadableError, match=r"cannot be read: Too many levels of symbolic links; mend its rights or"):
+        faults(checkpoint, read_commit(checkpoint).files)
+
+
+def test_another_format_is_told_apart_from_damage(checkpoint: Path) -> None:
+    body = json.loads((checkpoint / COMMIT_NAME).read_text())
+    body.pop("checksum")
+    body["format_version"] = 2
+    checksum = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    (checkpoint / COMMIT_NAME).write_text(json.dumps({**body, "checksum": checksum}))
+    with pytest.raises(
+        FormatError, match="has format version 2, this Tarmac reads 3; go on with the Tarmac"
+    ):
+        read_commit(checkpoint)
 
 
 def test_nothing_is_read_through_a_link_out_of_the_folder(checkpoint: Path) -> None:
