@@ -289,9 +289,7 @@ def test_another_format_is_told_apart_from_damage(checkpoint: Path) -> None:
     body["format_version"] = 2
     checksum = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     (checkpoint / COMMIT_NAME).write_text(json.dumps({**body, "checksum": checksum}))
-    with pytest.raises(
-        FormatError, match="has format version 2, this Tarmac reads 3; go on with the Tarmac"
-    ):
+    with pytest.raises(FormatError, match="has format version 2, this Tarmac reads 3; go on with the Tarmac"):
         read_commit(checkpoint)
 
 
