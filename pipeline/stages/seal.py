@@ -40,7 +40,7 @@ def seal(folder: Path) -> dict[str, str]:
 
 def seal_fault(folder: Path, commit: Commit) -> str | None:
     """What in a run folder is not what a commit of the run was made with, in words; None if nothing is."""
-    was = commit.state[STATE_KEY]
+    was = commit.state.get(STATE_KEY, {})  # a commit of something else has none
     try:
         now = seal(folder)
     except OSError as error:

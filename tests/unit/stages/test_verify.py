@@ -21,9 +21,9 @@ SHAPE, FIRST = (3, 4), 5
 Change = Callable[[dict[str, Any]], object]
 
 
-def committed(checkpoints: Path, change: Change) -> Path:
+def committed(checkpoints: Path, change: Change, step: int = 7) -> Path:
     """A checkpoint of one tensor in two files, whose bytes are all as committed, with something else in its index."""
-    partial = begin(checkpoints, 7)
+    partial = begin(checkpoints, step)
     values = torch.arange(12.0)
     pieces = ((0, values[:FIRST].clone()), (FIRST, values[FIRST:].clone()))
     records, written = [], []
@@ -35,7 +35,7 @@ def committed(checkpoints: Path, change: Change) -> Path:
     body = json.loads(index_of("AdamW", written, {}).to_bytes())
     change(body)
     records.append(hashed_file(partial, INDEX_NAME, json.dumps(body).encode()))
-    return commit(partial, Commit(7, 2, 0, {}, {}, tuple(records)))
+    return commit(partial, Commit(step, 2, 0, {}, {}, tuple(records)))
 
 
 def with_pieces(*pieces: tuple[int, int, int]) -> Change:
@@ -97,7 +97,7 @@ def test_a_run_is_good_only_if_all_of_it_is(
     data = {"type": "corpus", "sources": [{"corpus": "unused", "source": "small"}], "sequence_length": 32}
     run = small_run(tmp_path / "run", tokenizer, small_model(tokenizer.vocab_size), data)
     assert verify(run) == 0
-    shutil.move(committed(tmp_path / "other", WRONG["short"][0]), run / "checkpoints" / step_name(2))
+    shutil.move(committed(tmp_path / "other", WRONG["short"][0], step=2), run / "checkpoints" / step_name(2))
     assert verify(run) == 1
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [row.split("│")[2].strip() for row in rows] == [
