@@ -31,8 +31,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
-_Loader.yaml_implicit_resolvers = {  # 24:00:00 is a time limit, not a number to the base of 60
-    first: [("tag:yaml.org,2002:str", re.compile(r"^[0-9]+(:[0-9]+)+$")), *resolvers]
+_TEXT = re.compile(r"^(?:[0-9]+(?::[0-9]+)+|on|On|ON|off|Off|OFF|yes|Yes|YES|no|No|NO)$")
+"""Text as in YAML 1.2: 24:00:00 is a time limit, not a number to the base of 60, and `off` a word."""
+_Loader.yaml_implicit_resolvers = {
+    first: [("tag:yaml.org,2002:str", _TEXT), *resolvers]
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
 

@@ -76,11 +76,11 @@ def _run(
     order = group.agree(lambda: order_of(config, data.source, commit, rollbacks))
     group.require_same("config", dump(config))
     group.require_same("manifest or file of withdrawn documents", order.fingerprint())
-    changed = group.main_decides(lambda: _write_config(config))
     made = commit.step if commit else 0
     if group.agree(lambda: End(config, order).is_last(made)):
         group.main_decides(lambda: _copy_last(config, commit))
         return _nothing_left(config, order, made)
+    changed = group.main_decides(lambda: _write_config(config))
     return Session(config, data, group, commit, order, changed, lock, watchdog).run(stop_request)
 
 

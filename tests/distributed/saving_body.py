@@ -14,13 +14,12 @@ from pipeline.runtime.ranks import ranks_from_environment
 from tests.distributed.training_body import run_config, start, train
 
 
-def one_rank_cannot_write(folder: str) -> dict[str, Any]:
+def one_rank_cannot_write(checkpoints: str) -> dict[str, Any]:
     """Save; save again while rank 1 may write no file of that size; save a third time. What each rank saw."""
     group = ProcessGroup(ranks_from_environment(), 60)
     engine = start(run_config(), group)
     prepare(engine)
-    checkpoints = Path(folder)
-    saver = Saver(engine, checkpoints, asynchronous=True)
+    saver = Saver(engine, Path(checkpoints), asynchronous=True)
     train(engine, range(1))
     saver.begin(Label(1, {}))
     saver.finish()
@@ -28,14 +27,14 @@ def one_rank_cannot_write(folder: str) -> dict[str, Any]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, resource.RLIM_INFINITY))
     steps, error = _train_beside(saver, engine, group, Label(2, {}))
-    seen = {"error": error, "steps beside": steps, "after": committed_steps(checkpoints),
-            "left": sorted(path.name for path in checkpoints.iterdir())}  # fmt: skip
+    seen = {"error": error, "steps beside": steps, "after": committed_steps(Path(checkpoints)),
+            "left": sorted(path.name for path in Path(checkpoints).iterdir())}  # fmt: skip
     if group.ranks.rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     group.barrier()
     _, none = _train_beside(saver, engine, group, Label(3, {}))
     saver.close()
-    seen |= {"third": none, "at last": committed_steps(checkpoints)}
+    seen |= {"third": none, "at last": committed_steps(Path(checkpoints))}
     group.close()
     return seen
 

@@ -9,9 +9,9 @@ from tests.faults.runs import Job, events, small_corpus_folder, write_recipe
 def test_a_writer_that_fails_is_told_on_all_ranks_and_harms_nothing(tmp_path):
     """The limit is the kernel's, so the write really fails, on one rank, in the middle of its file."""
     body = "tests.distributed.saving_body:one_rank_cannot_write"
-    one, other = run_job(body, 2, tmp_path / "job", folder=str(tmp_path / "checkpoints"))
+    one, other = run_job(body, 2, tmp_path / "job", checkpoints=str(tmp_path / "checkpoints"))
     assert one == other
-    assert one["error"].startswith("checkpoint of step 2 was not written (rank 1: [Errno 27] File too large")
+    assert one["error"].startswith("checkpoint of step 2 was not written (rank 1: File too large); mend the file")
     assert one["error"].endswith("; the checkpoints before are untouched")
     assert one["steps beside"] >= 1
     assert one["after"] == [1]

@@ -129,7 +129,7 @@ def test_without_room_a_checkpoint_is_not_begun(tmp_path: Path, corpus: Path) ->
         recipe = write_recipe(tmp_path / "run.yaml", corpus, output=str(disk.run), **settings())
         with Job(recipe) as job:
             sentence = ended_with(job)
-        assert re.match(rf"checkpoint of step {_EVERY} needs 0\.5 MB and .* has [01]\.\d MB left; free ", sentence)
+        assert re.match(rf"checkpoint of step {_EVERY} needs 1\.\d MB, .* has [01]\.\d MB left; free ", sentence)
         assert folders(disk.run) == []
 
 

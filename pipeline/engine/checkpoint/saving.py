@@ -172,8 +172,9 @@ class Saver:
             if free < self.num_bytes + self._spare_bytes:
                 shutil.rmtree(partial)
                 raise CheckpointError(
-                    f"checkpoint of step {step} needs {self.num_bytes / 1e6:,.1f} MB and {self._checkpoints} has"
-                    f" {free / 1e6:,.1f} MB left; free space, or lower checkpoints.keep_last"
+                    f"checkpoint of step {step} needs {(self.num_bytes + self._spare_bytes) / 1e6:,.1f} MB, some to"
+                    f" spare included, and {self._checkpoints} has {free / 1e6:,.1f} MB left; free space, or lower"
+                    " checkpoints.keep_last"
                 )
             return str(partial)
         except OSError as error:

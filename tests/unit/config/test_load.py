@@ -58,7 +58,7 @@ def sentence(kind: Any, values: dict[str, Any], *overrides: str) -> str:
     ("1e-3", 1e-3), ("6E-4", 6e-4), ("1e5", 1e5), ("-2.5e+2", -250.0), ("1.e-8", 1e-8), ("2_500e3", 2_500e3),
     ("3", 3), ("2_500", 2500), ("0.1", 0.1), ("e3", "e3"), ("1e", "1e"), ("'1e-3'", "1e-3"), ("v1e-3", "v1e-3"),
     ("24:00:00", "24:00:00"), ("1-12:30:00", "1-12:30:00"),
-    ("yes", True), ("null", None), ("", None), ("[1e-3, a]", [1e-3, "a"]), ("{a: 1e-3}", {"a": 1e-3}),
+    ("yes", "yes"), ("true", True), ("null", None), ("", None), ("[1e-3, a]", [1e-3, "a"]), ("{a: 1e-3}", {"a": 1e-3}),
 ])  # fmt: skip
 def test_yaml_reads_exponents_as_numbers(text: str, value: object) -> None:
     found = parse_yaml(text, "here")
@@ -230,3 +230,8 @@ def test_temperature_and_epochs_exclude_each_other() -> None:
     epochs = ["data.sources.0.epochs=2", "data.phases=[{at_step: 3, temperature: 2}]"]
     assert "data: temperature (2.0) goes with weights, and sources have epochs" in sentence(RunConfig, RUN, *epochs)
     validate(RunConfig, apply_overrides(RUN, epochs[:1]), "x")
+
+
+def test_words_for_yes_and_no_are_words() -> None:
+    """As in YAML 1.2; where a boolean is wanted, the config's class takes them for one."""
+    assert parse_yaml("action: off\nbuild: yes\nruns: true", "test") == {"action": "off", "build": "yes", "runs": True}
