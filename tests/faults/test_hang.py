@@ -33,6 +33,7 @@ def test_a_rank_that_hangs_by_itself_shows_where(tmp_path: Path, corpus: Path) -
     with Job(recipe, call="tests.faults.injected:stuck", more=[1, 7]) as job:
         assert job.wait(90) == [86, 86]
     stacks = [(job.run / "stacks" / f"rank-{rank:05d}.txt").read_text() for rank in (0, 1)]
-    assert "sleeping" in stacks[1]
-    assert "sleeping" not in stacks[0]
+    assert "all_reduce" in stacks[0]  # waits for the other
+    assert "all_reduce" not in stacks[1]
+    assert "in stuck.<locals>.sleeping" in stacks[1]
     assert json.loads(stacks[1].splitlines()[0])["doing"] == "step 7: training"
