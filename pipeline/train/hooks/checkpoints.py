@@ -51,12 +51,18 @@ class CheckpointHook:
         self.last_saved = last_saved
         """Step of the newest checkpoint."""
         self._last_begun = -1
+        self._is_postponed = False
 
     def __call__(self, info: StepInfo) -> None:
-        """Go on with a save that is under way; begin one when it is time."""
+        """Go on with a save that is under way; begin one when it is time, but not while updates are skipped.
+
+        Weights that give no finite loss must not take the place of those that do.
+        """
         if self._saver.is_pending and not self._busy:
             self._guarded(self._saver.advance)
-        if self._is_due(info.step):
+        is_due = self._is_due(info.step) or self._is_postponed
+        self._is_postponed = is_due and info.skipped and not info.is_last
+        if is_due and not self._is_postponed:
             self.save(info.step, wait=info.is_last, must=info.is_last)
         elif info.is_last:
             self.save(info.step, must=True)
