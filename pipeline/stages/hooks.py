@@ -21,8 +21,7 @@ from pipeline.runtime.signals import StopRequest
 from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.rollbacks import Rollback
 from pipeline.stages.explain.named import some_documents
-from pipeline.stages.explain.run import Explained
-from pipeline.stages.explain.run import Session as Start
+from pipeline.stages.explain.run import Explained, Start
 from pipeline.stages.ingredients import TrainingData
 from pipeline.stages.rollback import last_good_step
 from pipeline.train.hooks.checkpoints import CheckpointHook

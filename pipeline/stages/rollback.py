@@ -22,12 +22,12 @@ from pipeline.errors import CheckpointError, DivergenceError
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.rollbacks import ROLLBACK, Rollback, is_left, read_rollbacks, rolled_back
-from pipeline.train.hooks.spikes import RollBack
+from pipeline.train.hooks.spikes import GoBack
 
 _log = get_logger("rollback")
 
 
-def roll_back(group: ProcessGroup, folder: Path, order: Order, decision: RollBack, most: int) -> Commit:
+def roll_back(group: ProcessGroup, folder: Path, order: Order, decision: GoBack, most: int) -> Commit:
     """Go back in the run folder; all ranks call it. The checkpoint that the run goes on from.
 
     Raises:
@@ -67,7 +67,7 @@ def _decide(folder: Path, rollback: Rollback) -> None:
 
 def leave_behind(checkpoints: Path, rollbacks: Sequence[Rollback]) -> None:
     """Rename the checkpoints that rollbacks went back behind, so that none of them is ever loaded."""
-    for step in reversed(committed_steps(checkpoints)):
+    for step in reversed(committed_steps(checkpoints)) if rollbacks else ():
         branch = _branch(checkpoints / step_name(step))
         if branch is not None and is_left(rollbacks, step, branch):
             abandon(checkpoints / step_name(step), branch + 1)

@@ -1,6 +1,6 @@
 """One start of a run, from its first or resumed step to its end or interruption, rollbacks on the way included."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.stages.uploads import upload_seconds, uploader
 from pipeline.train.hooks.checkpoints import tidy
-from pipeline.train.hooks.spikes import RollBack
+from pipeline.train.hooks.spikes import GoBack
 from pipeline.train.loop import StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
 from pipeline.train.tracking.tracker import Composite, JsonLines
@@ -55,7 +55,6 @@ class Session:
         group: ProcessGroup,
         commit: Commit | None,
         order: Order,
-        changed: Mapping[str, Any],
         lock: RunLock | None,
         watchdog: Watchdog,
     ) -> None:
@@ -67,7 +66,6 @@ class Session:
             group: All ranks.
             commit: The checkpoint that it goes on from; None at its beginning.
             order: The order of its samples from there on.
-            changed: Keys that its config had otherwise before.
             lock: The run folder's, on rank 0.
             watchdog: Told of progress.
 
@@ -75,7 +73,7 @@ class Session:
             TarmacError: In one sentence, on all ranks.
         """
         self._config, self._data, self._group, self._commit, self._order = config, data, group, commit, order
-        self._changed, self._lock, self._watchdog = changed, lock, watchdog
+        self._lock, self._watchdog = lock, watchdog
         self._folder = Path(config.output)
         self._journal = Journal(self._folder)
         self._end = End(config, order)
@@ -85,7 +83,7 @@ class Session:
         watchdog.beat("building the model")
         ingredients = group.agree(self._build)
         self._flops = partial(training_flops_per_token, ingredients.transformers_config)
-        base = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
+        base = ingredients.base and ingredients.base.to_json()
         self._facts = {
             "tokenizer": data.tokenizer.fingerprint(), "base": base,
             STATE_KEY: group.main_decides(lambda: self._sealed(ingredients)),
@@ -103,7 +101,7 @@ class Session:
         """The model with the weights that the run began with, which must be the ones that it began with then."""
         config, started_from = self._config, self._commit.state["base"] if self._commit else None
         ingredients = build(config, self._data.tokenizer, self._group.device, started_from and started_from["step"])
-        base = ingredients.base and {"step": ingredients.base.step, "digest": ingredients.base.digest}
+        base = ingredients.base and ingredients.base.to_json()
         if self._commit is not None and started_from != base:
             raise CheckpointError(
                 f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
@@ -151,10 +149,15 @@ class Session:
     def _excludes_frozen(self) -> bool:
         return self._config.adapter.type != "none"
 
-    def run(self, stop_request: StopRequest) -> int:
-        """Train; returns the exit status."""
+    def run(self, stop_request: StopRequest, write_config: Callable[[], dict[str, list[Any]]]) -> int:
+        """Train; returns the exit status.
+
+        Args:
+            stop_request: Tells that the run is to stop.
+            write_config: Makes the config that of the run, and says what of it changed; rank 0 calls it.
+        """
         rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
-        self._group.main_decides(lambda: self._write_start(len(rollbacks)))
+        self._group.main_decides(lambda: self._write_start(len(rollbacks), write_config()))
         tracker = self._trackers()
         around = Surroundings(
             self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, stop_request,
@@ -168,7 +171,7 @@ class Session:
             with self._ending(tracker, hooks):
                 try:
                     reason, exit_code = self._train(feed, hooks)
-                except RollBack as decision:
+                except GoBack as decision:
                     rollbacks = self._roll_back(feed, hooks, decision)
         self._finish(tracker, hooks, reason, exit_code)
         return exit_code
@@ -197,7 +200,7 @@ class Session:
             _log.error("the save that was under way failed, too: %s", late)
 
     def _train(self, feed: DataFeed, hooks: Hooks) -> tuple[str, int]:
-        """Until the run ends or is to stop: why, and the exit status. Raises RollBack."""
+        """Until the run ends or is to stop: why, and the exit status. Raises GoBack."""
         first_step = self._commit.step if self._commit else 0
         if self._end.is_last(first_step):  # a rollback may have passed over all that was left
             return self._end.reason(first_step), 0
@@ -210,7 +213,7 @@ class Session:
             return stopped.reason, stopped.exit_code
         return self._end.reason(hooks.saving.last_saved), 0
 
-    def _roll_back(self, feed: DataFeed, hooks: Hooks, decision: RollBack) -> tuple[Rollback, ...]:
+    def _roll_back(self, feed: DataFeed, hooks: Hooks, decision: GoBack) -> tuple[Rollback, ...]:
         """Bring model and data to where the run goes on; all rollbacks by now."""
         self._watchdog.beat("rollback")
         hooks.saving.settle()
@@ -233,14 +236,14 @@ class Session:
         self._watchdog.beat("ending: W&B")
         tracker.finish(exit_code)
 
-    def _write_start(self, branch: int) -> None:
+    def _write_start(self, branch: int, changed: dict[str, list[Any]]) -> None:
         step = self._commit.step if self._commit else 0
-        for line in told(self._changed):
+        for line in told(changed):
             _log.warning("changed since the run was last started: %s", line)
         event = "resume" if self._commit else "start"
         self._journal.write(event, step=step, branch=branch, num_steps=self._end.num_steps,
                             world_size=self._group.ranks.world_size, micro_size=self._config.batch.micro_size,
-                            changed=self._changed)  # fmt: skip
+                            changed=changed)  # fmt: skip
         _log.info("%s at step %d of %d", event, step, self._end.num_steps)
         self._end.warn()
 

@@ -80,8 +80,8 @@ def _run(
     if group.agree(lambda: End(config, order).is_last(made)):
         group.main_decides(lambda: _copy_last(config, commit))
         return _nothing_left(config, order, made)
-    changed = group.main_decides(lambda: _write_config(config))
-    return Session(config, data, group, commit, order, changed, lock, watchdog).run(stop_request)
+    session = Session(config, data, group, commit, order, lock, watchdog)
+    return session.run(stop_request, partial(_write_config, config))
 
 
 def _watchdog(config: RunConfig, group: ProcessGroup) -> Watchdog:
@@ -128,7 +128,7 @@ def _claim(config: RunConfig, data: TrainingData, stack: ExitStack, lock: RunLoc
 
 
 def _write_config(config: RunConfig) -> dict[str, list[Any]]:
-    """What of it changed. Only now: one that contradicts what was trained must not replace the one that does not."""
+    """What of it changed. Written when training begins: a start that fails before leaves what was trained by."""
     changed = changes(config)
     open_run(config)
     for path in withdrawn_files(config.data) if isinstance(config.data, CorpusData) else ():

@@ -53,6 +53,10 @@ class Base:
         """The newest of them."""
         return self.steps[0]
 
+    def to_json(self) -> dict[str, Any]:
+        """What the checkpoints of a run that starts from it say of it."""
+        return {"step": self.step, "digest": self.digest}
+
 
 def load_trained(
     run: str | Path, step: int | None = None, *, average: int = 1, dtype: str = "bf16", attention: str | None = None

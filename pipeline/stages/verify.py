@@ -16,12 +16,11 @@ from pipeline.corpus.verification import file_fault, named_files, shard_fault, s
 from pipeline.engine.checkpoint.commit import (
     COMMIT_NAME,
     Commit,
+    all_faults,
     committed_steps,
-    faults,
     newest_commit,
     read_commit,
     step_name,
-    unlisted,
 )
 from pipeline.engine.checkpoint.index import INDEX_NAME, read_index, require_whole
 from pipeline.errors import CheckpointError, CorpusError, RunError
@@ -99,7 +98,7 @@ def checkpoint_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words, every byte of it compared; None if it is whole."""
     try:
         commit = read_commit(folder)
-        found = [*unlisted(folder, commit), *faults(folder, commit.files)]
+        found = all_faults(folder, commit)
         if not found:
             _require_index(folder, commit)
         return "; ".join(found) or None

@@ -20,8 +20,8 @@ from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.train.hooks.metrics import MetricsHook, Totals
 from pipeline.train.hooks.skipped import SkippedUpdates
 from pipeline.train.loop import run, steps
-from pipeline.train.tracking.tracker import Composite, Metrics
 from tests.distributed.training_body import VOCABULARY, rank_batch, run_config
+from tests.unit.train.rows import Rows
 
 LOSS_NAN, LOSS_INFINITE, GRADIENT_INFINITE, MATRIX_INFINITE, VECTOR_NAN = BREAKS = (
     "the loss is NaN", "the loss is infinite over finite gradients", "the gradient of the loss is infinite",
@@ -136,17 +136,6 @@ def _optimizer_state(optimizer: Any) -> Iterator[torch.Tensor]:
     for master, values in getattr(optimizer, "optimizer", optimizer).state.items():
         yield master
         yield from (torch.as_tensor(values[name]) for name in sorted(values))
-
-
-class Rows(Composite):
-    """Keeps them."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-        self.rows: list[tuple[int, Metrics]] = []
-
-    def log(self, step: int, metrics: Metrics) -> None:
-        self.rows.append((step, metrics))
 
 
 class Told(logging.Handler):

@@ -8,7 +8,7 @@ from signal import SIGKILL, SIGTERM
 
 import pytest
 
-from tests.faults.runs import Job, copy_of, small_corpus_folder, write_recipe
+from tests.faults.runs import Job, copy_of, events, small_corpus_folder, write_recipe
 
 
 def contents(run: Path) -> dict[str, str]:
@@ -102,3 +102,24 @@ def test_a_second_job_on_one_folder_is_refused_and_a_killed_one_holds_nothing(tm
         job.wait_for_step(1)
         job.send(SIGTERM, 0)
         assert job.wait() == [85]
+
+
+@pytest.mark.parametrize(
+    ("steps", "checkpoints", "status"),
+    [(60, {"every_steps": 10}, 0), (70, {"upload": "nowhere://bucket/run"}, 2)],
+)
+def test_a_start_that_trains_nothing_leaves_the_config_that_was_trained_by(
+    tmp_path: Path, corpus: Path, plain: Path, steps: int, checkpoints: dict, status: int
+) -> None:
+    """A complete run, and one that fails before its first step; the next start is told what it would change."""
+    optimizer = {"type": "adamw", "lr": 0.5}
+    recipe = copy_of(
+        plain, tmp_path / "run.yaml", corpus, optimizer=optimizer, duration={"steps": steps}, checkpoints=checkpoints
+    )
+    run = recipe.with_suffix("")
+    before, told = (run / "config.yaml").read_text(), events(run)
+    with Job(recipe) as job:
+        assert job.wait() == [status, status]
+    assert "Traceback" not in job.said()
+    assert (run / "config.yaml").read_text() == before
+    assert events(run) == told

@@ -192,6 +192,11 @@ def unlisted(folder: Path, commit: Commit) -> list[str]:
     return [f"{name} is not listed in {COMMIT_NAME}" for name in found if name not in known]
 
 
+def all_faults(folder: Path, commit: Commit) -> list[str]:
+    """What is wrong with a checkpoint whose commit is good: every byte of it is compared."""
+    return [*unlisted(folder, commit), *faults(folder, commit.files)]
+
+
 def committed_steps(checkpoints: Path) -> list[int]:
     """Steps that have a checkpoint folder under its final name, ascending; verified or not."""
     if not checkpoints.is_dir():

@@ -11,14 +11,13 @@ from pipeline.corpus.remote.patience import DamagedBodyError
 from pipeline.engine.checkpoint.commit import (
     Commit,
     FileRecord,
+    all_faults,
     begin,
     commit,
-    faults,
     file_fault,
     read_commit,
     set_aside,
     step_name,
-    unlisted,
 )
 from pipeline.engine.checkpoint.copies import Copies
 from pipeline.errors import CheckpointError
@@ -109,7 +108,7 @@ def _is_here(folder: Path, record: Commit) -> bool:
             f"{folder} is another checkpoint than the copy (branch {here.branch}, there {record.branch});"
             " move it away first"
         )
-    found = [*unlisted(folder, here), *faults(folder, here.files)]
+    found = all_faults(folder, here)
     return _put_aside(folder, "; ".join(found)) if found else True
 
 

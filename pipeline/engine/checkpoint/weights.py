@@ -7,11 +7,10 @@ import torch
 
 from pipeline.engine.checkpoint.commit import (
     Commit,
+    all_faults,
     committed_steps,
-    faults,
     read_commit,
     step_name,
-    unlisted,
 )
 from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER
 from pipeline.engine.checkpoint.index import read_index
@@ -41,7 +40,7 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
         folder = checkpoints / step_name(candidate)
         try:
             commit = read_commit(folder)
-            found = [*unlisted(folder, commit), *faults(folder, commit.files)]
+            found = all_faults(folder, commit)
         except CheckpointError as error:
             found = [str(error)]
         if not found:

@@ -22,7 +22,7 @@ from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.run_folder import read_run
 
 
-class Session(NamedTuple):
+class Start(NamedTuple):
     """A start of the run, or a rollback, behind which it goes on with the ranks that it had."""
 
     step: int
@@ -42,7 +42,7 @@ class Explained:
     end: End
     num_trained: int
     """Steps up to its newest good checkpoint."""
-    sessions: tuple[Session, ...]
+    sessions: tuple[Start, ...]
     """As the journal tells them."""
     rollbacks: tuple[Rollback, ...]
     """All of them, as the journal tells them."""
@@ -68,7 +68,7 @@ class Explained:
     def share(self, step: int, world_size: int | None, micro_size: int | None) -> Share:
         """Which part rank 0 had of a step, from 1: as the journal says, but for what is given."""
         last = next((one for one in reversed(self.sessions) if one.step < step), None)
-        session = last or Session(0, 1, self.config.batch.micro_size)
+        session = last or Start(0, 1, self.config.batch.micro_size)
         world_size = session.world_size if world_size is None else world_size
         micro_size = session.micro_size if micro_size is None else micro_size
         for name, size in (("--world-size", world_size), ("--micro-size", micro_size)):
@@ -104,12 +104,12 @@ def _newest_commit(checkpoints: Path, rollbacks: Sequence[Rollback]) -> Commit |
     return None
 
 
-def _sessions(folder: Path, config: RunConfig) -> tuple[Session, ...]:
-    found: list[Session] = []
+def _sessions(folder: Path, config: RunConfig) -> tuple[Start, ...]:
+    found: list[Start] = []
     for event in Journal(folder).read():
         if event["event"] in ("start", "resume"):
             micro_size = event.get("micro_size", config.batch.micro_size)
-            found.append(Session(event["step"], event["world_size"], micro_size))
+            found.append(Start(event["step"], event["world_size"], micro_size))
         elif event["event"] == ROLLBACK and found:
             found.append(found[-1]._replace(step=event["step"]))
     return tuple(found)

@@ -61,11 +61,11 @@ class CheckpointHook:
         if self._saver.is_pending and not self._busy:
             self._guarded(self._saver.advance)
         is_due = self._is_due(info.step) or self._is_postponed
-        self._is_postponed = is_due and info.skipped and not info.is_last
-        if is_due and not self._is_postponed:
-            self.save(info.step, wait=info.is_last, must=info.is_last)
-        elif info.is_last:
+        self._is_postponed = is_due and info.skipped
+        if info.is_last:
             self.save(info.step, must=True)
+        elif is_due and not info.skipped:
+            self.save(info.step, wait=False)
 
     def save(self, step: int, wait: bool = True, must: bool = False) -> None:
         """Save after a step, unless that was done.

@@ -17,7 +17,7 @@ from pipeline.train.spikes import SpikeDetector, Verdict
 _log = get_logger("spikes")
 
 
-class RollBack(Exception):
+class GoBack(Exception):
     """Not an error: the run goes back to before a spike, on all ranks after the same step."""
 
     def __init__(self, step: int, first_step: int) -> None:
@@ -37,7 +37,7 @@ class _Seen:
 
 
 class SpikeHook:
-    """Judges the loss of each step one step later, and raises RollBack another one later."""
+    """Judges the loss of each step one step later, and raises GoBack another one later."""
 
     def __init__(
         self,
@@ -80,10 +80,10 @@ class SpikeHook:
         """Judge the step before, and keep this one.
 
         Raises:
-            RollBack: On all ranks, if rank 0 decided so.
+            GoBack: On all ranks, if rank 0 decided so.
         """
         if first_step := int(self._back.total):
-            raise RollBack(info.step, first_step)
+            raise GoBack(info.step, first_step)
         self._judge(self._loss.total)
         self._seen = _Seen(info.step, info.loss_sum, info.num_tokens, info.skipped)
 

@@ -24,8 +24,8 @@ from data_prep.tasks.task import Task
 from pipeline.config.prep.recipe import Source
 from pipeline.corpus.manifest import Manifest, ShardEntry, Split, TokenizerEntry, read_manifest
 from pipeline.errors import ConfigError
-from tests.unit.data_prep.killing import killed_at
 from tests.unit.data_prep.write_task import files
+from tests.unit.killing import killed_at
 
 PARTS = {"train": [Pair("a.py", "def f():", "F.")], "validation": [Pair("b.py", "def g():", "G.")]}
 

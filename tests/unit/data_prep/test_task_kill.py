@@ -5,8 +5,8 @@ import pytest
 
 from data_prep.tasks.partial import clear_partial, own_suffix
 from data_prep.tasks.store import complete, task_folder
-from tests.unit.data_prep.killing import killed_at
 from tests.unit.data_prep.write_task import WriteTask, done_of, files, finish
+from tests.unit.killing import killed_at
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["nothing before", "an unfinished one before"])

@@ -1,9 +1,6 @@
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +25,7 @@ from pipeline.engine.checkpoint.commit import (
 )
 from pipeline.engine.checkpoint.retention import delete_old
 from pipeline.errors import CheckpointError, FormatError, UnreadableError
+from tests.unit.killing import killed_at
 
 CONTENTS = {"state/rank_0.pt": b"weights of rank 0", "state/rank_1.pt": b"weights of rank 1", "readme": b""}
 
@@ -191,34 +189,11 @@ def test_steps_are_found_in_order(tmp_path: Path) -> None:
     assert step_name(123456789) == "step-123456789"
 
 
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-from tests.unit.engine.test_commit import CONTENTS, write_checkpoint
-from pipeline.config.checkpoints import Checkpoints
-from pipeline.engine.checkpoint.retention import delete_old
-
-checkpoints, last, action = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-count = 0
-
-def counted(operation):
-    def wrapper(*arguments, **names):
-        global count
-        if count == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count += 1
-        return operation(*arguments, **names)
-    return wrapper
-
-for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir", "open"):
-    setattr(os, name, counted(getattr(os, name)))
-if action == "save":
-    write_checkpoint(checkpoints, 20, {**CONTENTS, "step": b"new"})
-elif action == "again":
-    write_checkpoint(checkpoints, 10, {**CONTENTS, "step": b"new"})
-else:
-    delete_old(checkpoints, Checkpoints(keep_last=1), {})
-"""
+ACTIONS = {
+    "save": lambda checkpoints: write_checkpoint(checkpoints, 20, {**CONTENTS, "step": b"new"}),
+    "again": lambda checkpoints: write_checkpoint(checkpoints, 10, {**CONTENTS, "step": b"new"}),
+    "delete": lambda checkpoints: delete_old(checkpoints, Checkpoints(keep_last=1), {}),
+}
 
 
 def newest_whole(checkpoints: Path) -> tuple[int, bytes]:
@@ -243,19 +218,16 @@ def test_a_kill_between_any_two_operations_leaves_a_whole_checkpoint(
 ) -> None:
     """The process is killed before its first, second, … file operation, until it gets through."""
     found = []
-    root = Path(__file__).parents[3]
     for last in range(200):
         checkpoints = tmp_path / f"{last}"
         write_checkpoint(checkpoints, 5, {**CONTENTS, "step": b"older"})
         write_checkpoint(checkpoints, 10, {**CONTENTS, "step": b"old"})
-        arguments = [sys.executable, "-c", KILLED, str(checkpoints), str(last), action]
-        code = subprocess.run(arguments, cwd=root, check=False).returncode
-        assert code in (0, -signal.SIGKILL)
+        was_killed = killed_at(last, ACTIONS[action], checkpoints)
         found.append(newest_whole(checkpoints))
         write_checkpoint(checkpoints, 30, {"step": b"next"})  # and the run goes on
         assert newest_whole(checkpoints) == (30, b"next")
         assert not list(checkpoints.glob("*.partial"))
-        if code == 0:
+        if not was_killed:
             break
     else:
         raise AssertionError("the operations never came to an end")

@@ -1,41 +1,18 @@
 """A rollback killed between any two operations on files: it was never decided, or the next start completes it."""
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from pipeline.data.phases import Change
 from pipeline.engine.checkpoint.commit import Commit, begin, commit, committed_steps
 from pipeline.runtime.journal import Journal
 from pipeline.stages.data.rollbacks import ROLLBACK, Rollback, read_rollbacks
-from pipeline.stages.rollback import leave_behind
-
-ROOT = Path(__file__).parents[3]
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from pipeline.data.phases import Change
-from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.rollback import _decide, leave_behind
+from tests.unit.killing import killed_at
 
-run, last, count = Path(sys.argv[1]), int(sys.argv[2]), 0
 
-def counted(operation):
-    def wrapper(*arguments, **names):
-        global count
-        if count == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count += 1
-        return operation(*arguments, **names)
-    return wrapper
-
-for name in ("rename", "fsync", "open", "write"):
-    setattr(os, name, counted(getattr(os, name)))
-_decide(run, Rollback(1, 20, 47, 27, (Change(20, None, 27),)))
-leave_behind(run / "checkpoints", read_rollbacks(run))
-"""
+def roll_back(run: Path) -> None:
+    _decide(run, Rollback(1, 20, 47, 27, (Change(20, None, 27),)))
+    leave_behind(run / "checkpoints", read_rollbacks(run))
 
 
 def test_a_kill_between_any_two_operations_leaves_one_clear_answer(tmp_path: Path) -> None:
@@ -44,15 +21,14 @@ def test_a_kill_between_any_two_operations_leaves_one_clear_answer(tmp_path: Pat
         run = tmp_path / f"{last}"
         for step in (10, 20, 30, 40):
             commit(begin(run / "checkpoints", step), Commit(step, 1, 0, {}, {}, ()))
-        code = subprocess.run([sys.executable, "-c", KILLED, str(run), str(last)], cwd=ROOT, check=False).returncode
-        assert code in (0, -signal.SIGKILL)
+        was_killed = killed_at(last, roll_back, run)
         rollbacks = read_rollbacks(run)
         leave_behind(run / "checkpoints", rollbacks)  # the next start
         steps = committed_steps(run / "checkpoints")
         assert steps == ([10, 20] if rollbacks else [10, 20, 30, 40])
         assert len(list((run / "checkpoints").iterdir())) == 4  # nothing is deleted
         found.append(bool(rollbacks))
-        if code == 0:
+        if not was_killed:
             break
     assert last > 4
     assert found == sorted(found)

@@ -16,24 +16,13 @@ from pipeline.data.batch import Batch
 from pipeline.engine.engine import Engine
 from pipeline.train.hooks.metrics import MetricsHook, Totals
 from pipeline.train.loop import StepInfo
-from pipeline.train.tracking.tracker import Composite, Metrics
+from tests.unit.train.rows import Rows
 
 TOKENS = [60, 64, 70, 96, 90, 10]
 """Of each step, those that predict something; 64 positions in the first two steps, then 96."""
 
 EVERY = 4
 """Steps of a row."""
-
-
-class Rows(Composite):
-    """Keeps them."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-        self.rows: list[tuple[int, Metrics]] = []
-
-    def log(self, step: int, metrics: Metrics) -> None:
-        self.rows.append((step, metrics))
 
 
 def room(step: int) -> Counter[int]:
