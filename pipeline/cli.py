@@ -99,8 +99,8 @@ def _add_doctor(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="what a run's checkpoints would take here, and how often to write them",
-        description="Size of a run's checkpoints, speed and room of the output's file system (64 MB are written and"
-        f" removed), and how often to write them. {_ACT}",
+        description="Size of a run's checkpoints, speed and room of the output's file system (up to 64 MB are written"
+        f" and removed), and how often to write them. {_ACT}",
         epilog="Example: tarmac doctor configs/pretrain/demo.yaml --world-size 8",
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
@@ -154,12 +154,13 @@ def _add_generate(commands: Any) -> None:
 def _add_looking(commands: Any) -> None:
     parser = commands.add_parser(
         "verify",
-        help="check every checksum of a run or corpus",
-        description="Check every checksum of a run's checkpoints, or every checksum, count and index of a corpus."
+        help="check every checksum of a run, corpus or export",
+        description="Check every checksum of a run's checkpoints or of an export, or every checksum, count and index of"
+        " a corpus."
         " Nothing is changed, unless a corpus is to be repaired.",
         epilog="Example: tarmac verify data/stdlib",
     )
-    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder, or a corpus's URL")
+    parser.add_argument("folder", metavar="RUN|CORPUS|EXPORT", help="run, corpus or export folder, or a corpus's URL")
     parser.add_argument("--repair", metavar="CONFIG", help="make a corpus's bad shards anew by its config")
     parser.set_defaults(run=_verify)
     parser = commands.add_parser(

@@ -31,7 +31,7 @@ from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
 GPU_HOURS_PER_FAILURE = 54 * 24 * 16_384 / 419
 """Llama 3's training had 419 unexpected interruptions in 54 days on 16,384 GPUs (arXiv:2407.21783, table 5)."""
 
-_SAMPLE_BYTES = 16 << 20
+_SAMPLE_BYTES, _LEAST_BYTES = 16 << 20, 1 << 12
 _NUM_SAMPLES = 4
 _MOST_SECONDS = 10.0
 """After which no other sample is written."""
@@ -126,7 +126,8 @@ def _nearest_folder(output: str) -> Path:
 def _measured(output: str, folder: Path) -> tuple[float, float]:
     """Bytes a second that one process writes as checkpoints are written, and copies into host memory before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    values = torch.rand(_SAMPLE_BYTES // 4)
+    size = min(_SAMPLE_BYTES, available_bytes(folder) // (2 * _NUM_SAMPLES))  # a small disk is not filled
+    values = torch.rand(max(size, _LEAST_BYTES) // 4)
     try:
         with tempfile.TemporaryDirectory(prefix=".tarmac-doctor-", dir=folder) as scratch:
             return _write_speed(Path(scratch), values), _copy_speed(values.to(device))

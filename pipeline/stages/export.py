@@ -29,6 +29,7 @@ from pipeline.runtime.files import sync_file, sync_folder
 from pipeline.stages.export_card import model_card, weights_of
 from pipeline.stages.export_check import LOGITS_NAME, TOKENS_NAME, probe_logits
 from pipeline.stages.export_probes import Probes, find_probes
+from pipeline.stages.export_sums import write_sums
 from pipeline.stages.trained import TrainedModel, load_trained
 from pipeline.tokenizer.convert import write_huggingface
 
@@ -46,6 +47,7 @@ def export(config: ExportConfig) -> Path:
         probes = find_probes(trained)
         write_folder(trained, partial)
         verify_folder(partial, trained, probes)
+        write_sums(partial)
         commit_folder(partial, output)
     print(
         f"{output}: weights are {weights_of(trained)} of {trained.run}; reloaded in a new process, logits of"

@@ -1,4 +1,4 @@
-"""Checking every checksum of a run or a corpus. Nothing is changed or set aside."""
+"""Checking every checksum of a run, a corpus or an export. Nothing is changed or set aside."""
 
 import math
 from pathlib import Path
@@ -25,6 +25,7 @@ from pipeline.engine.checkpoint.commit import (
 from pipeline.engine.checkpoint.index import INDEX_NAME, read_index, require_whole
 from pipeline.errors import CheckpointError, CorpusError, RunError
 from pipeline.runtime.threads import in_threads
+from pipeline.stages.export_sums import SUMS_NAME, sum_faults
 from pipeline.stages.seal import seal_fault
 from pipeline.tokenizer.load import tokenizer_fault
 
@@ -33,12 +34,12 @@ _STRAY = "is not named by the manifest; `tarmac prep` with the corpus's config d
 
 
 def verify(folder: str | Path) -> int:
-    """Check a run's checkpoints or a corpus's files and print a table; returns 1 if something is damaged.
+    """Check a run's checkpoints, a corpus's files or an export's and print a table; 1 if something is damaged.
 
     A corpus may be at a URL. Its files are streamed then; indexes and strays are left out, as nobody reads them there.
 
     Raises:
-        RunError: The folder is neither.
+        RunError: The folder is none of them.
         CorpusError: There is no corpus at the URL, or its manifest is damaged.
     """
     path = Path(local_path(str(folder)))
@@ -48,8 +49,13 @@ def verify(folder: str | Path) -> int:
         results = _corpus_faults(path)
     elif (path / "checkpoints").is_dir():
         results = _run_faults(path)
+    elif (path / SUMS_NAME).is_file():
+        results = sum_faults(path)
     else:
-        raise RunError(f"{folder} is neither a corpus ({MANIFEST_NAME}) nor a run (checkpoints/); give one of them")
+        raise RunError(
+            f"{folder} is neither a corpus ({MANIFEST_NAME}) nor a run (checkpoints/) nor an export ({SUMS_NAME});"
+            " give one of them"
+        )
     table = Table("What", "Verdict", title=shown(str(folder)))
     for name, fault in results:
         table.add_row(name, f"[red]{fault}" if fault else "good")

@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from pipeline.data.chat import Message, render_prompt
 from pipeline.errors import ExportError
 from pipeline.stages.export import export, partial_folder, verify_folder, write_folder
 from pipeline.stages.export_probes import find_probes
+from pipeline.stages.export_sums import sum_faults
 from pipeline.stages.trained import TrainedModel, load_trained
+from pipeline.stages.verify import verify
 from pipeline.tokenizer.base import Tokenizer
 from tests.unit.small import small_corpus, small_model, small_run, small_texts, small_tokenizer
 
@@ -155,3 +158,23 @@ def test_probes_are_held_out_text_without_control_words(tmp_path: Path, tokenize
 
 def test_the_shipped_recipe_is_valid() -> None:
     assert load(ExportConfig, "configs/export/huggingface.yaml").dtype == "bf16"
+
+
+def test_an_export_can_be_verified_by_anybody(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    corpus_run(tmp_path, tokenizer)
+    output = export(export_config(tmp_path))
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=output, check=True)
+    assert verify(output) == 0
+    weights = output / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    (output / "planted.bin").write_bytes(b"?")
+    (output / "generation_config.json").unlink()
+    wrong = {name: fault for name, fault in sum_faults(output) if fault}
+    assert wrong == {
+        "generation_config.json": "cannot be read: No such file or directory",
+        "model.safetensors": "has other bytes than were written",
+        "planted.bin": "is not listed in SHA256SUMS",
+    }
+    assert verify(output) == 1
