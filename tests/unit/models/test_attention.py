@@ -74,10 +74,12 @@ def test_a_piece_does_not_depend_on_the_others_at_all(attention):
     assert not torch.equal(before[0, :7], after[0, :7])
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_losses_and_gradients_of_packed_rows_are_those_of_pieces_alone(attention):
+@pytest.mark.parametrize(("attention", "tolerance"), [("eager", 2e-5), ("sdpa", 1e-6)])
+def test_losses_and_gradients_of_packed_rows_are_those_of_pieces_alone(attention, tolerance):
+    """In double precision, where processors agree; eager takes its softmax in fp32 all the same."""
+
     def gradients(batches) -> tuple[float, list[torch.Tensor]]:
-        network = model(attention, "fp32")
+        network = model(attention, "fp32").double()
         loss = sum(CausalLoss(network)(*batch) for batch in batches)
         loss.backward()
         return float(loss.detach()), [parameter.grad for parameter in network.parameters()]
@@ -87,7 +89,7 @@ def test_losses_and_gradients_of_packed_rows_are_those_of_pieces_alone(attention
     expected_loss, expected = gradients(alone)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     for one, other in zip(found, expected, strict=True):
-        assert close(one, other, "fp32")
+        assert torch.allclose(one, other, rtol=0, atol=tolerance * float(other.abs().max()))
     assert gradients([(IDS, LABELS)])[0] != pytest.approx(expected_loss, rel=1e-3)
 
 
