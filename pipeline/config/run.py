@@ -4,45 +4,16 @@ from collections import Counter
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from pipeline.config.base import Config
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.data import CorpusData, Data, DataPhase
+from pipeline.config.engine import Engine
 from pipeline.config.faults import Faults
+from pipeline.config.measuring import Evaluation, Tracking
 from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
-from pipeline.config.optimization import Batch, Duration, Engine, Optimizer, Schedule
-
-
-class Evaluation(Config):
-    """Evaluation inside the loop, on the data's validation split."""
-
-    every_steps: PositiveInt = 1000
-    """Steps between two evaluations; also done at the last step."""
-    max_sequences: PositiveInt = 256
-    """At most so many sequences."""
-
-
-class Wandb(Config):
-    """Weights & Biases."""
-
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """`auto`: online if a key is set in the environment, else offline."""
-    project: str = "tarmac"
-    """Project name."""
-    group: str | None = None
-    """Group name."""
-    tags: tuple[str, ...] = ()
-    """Tags."""
-
-
-class Tracking(Config):
-    """Where metrics go; `metrics.jsonl` is always written."""
-
-    log_every_steps: PositiveInt = 10
-    """Steps between two rows."""
-    wandb: Wandb = Wandb()
-    """Weights & Biases."""
+from pipeline.config.optimization import Batch, Duration, Optimizer, Schedule
 
 
 class Stretch(NamedTuple):

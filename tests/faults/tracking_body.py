@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.config.run import Wandb
+from pipeline.config.measuring import Wandb
 from pipeline.runtime.logs import set_up_logging
 from pipeline.runtime.ranks import Ranks
 from pipeline.train.tracking.tracker import Composite, JsonLines

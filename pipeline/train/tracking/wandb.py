@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.config.run import Wandb
+from pipeline.config.measuring import Wandb
 from pipeline.corpus.remote.urls import shown
 from pipeline.runtime.files import write_text
 from pipeline.runtime.logs import get_logger
