@@ -25,9 +25,14 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_D
 class Forked:
     """A forked process, used like one of `subprocess.Popen`'s."""
 
-    def __init__(self, call: str, arguments: Sequence[Any], environment: Mapping[str, str], log: Path) -> None:
-        """Call `module:function(*arguments)` in a new process, whose exit status is what it returns."""
-        order = {"call": call, "arguments": list(arguments), "environment": dict(environment), "log": str(log)}
+    def __init__(
+        self, call: str, arguments: Sequence[Any], environment: Mapping[str, str], log: Path, folder: Path = ROOT
+    ) -> None:
+        """Call `module:function(*arguments)` in a new process in a folder; its exit status is what that returns."""
+        order = {
+            "call": call, "arguments": list(arguments), "environment": dict(environment), "log": str(log),
+            "folder": str(folder),
+        }  # fmt: skip
         self.pid = int(_zygote().ask(order))
         self.returncode: int | None = None
 
@@ -115,6 +120,7 @@ def _become(order: dict[str, Any]) -> None:
         os.dup2(source, target)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
     os.environ.update(order["environment"])
+    os.chdir(order["folder"])
     status = 1
     try:
         module, name = order["call"].split(":")

@@ -1,26 +1,19 @@
 """Two real ranks: whatever the data go through, a run that was killed reads what the one that never stopped reads."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.data.phases import DamagedChunk, Past, Phase
-from pipeline.runtime.files import read_json_lines
-from tests.distributed.jobs import free_port
+from tests.faults.runs import Job, events, ledger, losses, rows
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
-from tests.zygote import ROOT
 
 TIMEOUT_SECONDS = 240
 STEPS = 30
@@ -69,57 +62,19 @@ def recipe(folder: Path, corpora: dict[str, Corpus], name: str, **data: Any) -> 
     return path
 
 
-def start(path: Path, world_size: int = 2, folders: Sequence[Path] = (ROOT, ROOT)) -> list["subprocess.Popen[bytes]"]:
-    """A rank each, as `torchrun` would start them, each in a folder."""
-    port, processes = str(free_port()), []
-    for rank in range(world_size):
-        environment = os.environ | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "",
-        }  # fmt: skip
-        with (path.parent / f"{path.stem}.{rank}").open("ab") as errors:
-            processes.append(subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli", "train", str(path)], cwd=folders[rank], env=environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-            ))  # fmt: skip
-    return processes
+def train(path: Path, world_size: int = 2, status: int = 0, folders: Sequence[Path] = ()) -> str:
+    """What all ranks said."""
+    with Job(path, world_size, folders=folders) as job:
+        assert job.wait(TIMEOUT_SECONDS) == [status] * world_size, job.said()
+    return job.said()
 
 
-def said(path: Path) -> str:
-    return "".join((path.parent / f"{path.stem}.{rank}").read_text()[-3000:] for rank in (0, 1)
-                   if (path.parent / f"{path.stem}.{rank}").exists())  # fmt: skip
-
-
-def train(path: Path, world_size: int = 2, status: int = 0) -> None:
-    for process in start(path, world_size):
-        assert process.wait(TIMEOUT_SECONDS) == status, said(path)
-
-
-def train_and_kill(path: Path, run: Path, step: int) -> None:
-    """Kill rank 1 once a step is made."""
-    processes = start(path)
-    while not any(row["step"] >= step for row in read_json_lines(run / "metrics.jsonl")):
-        assert all(process.poll() is None for process in processes), said(path)
-        time.sleep(0.01)
-    psutil.Process(processes[1].pid).send_signal(signal.SIGKILL)
-    assert [process.wait(TIMEOUT_SECONDS) != 0 for process in processes] == [True, True]
-
-
-def ledger(run: Path, rank: int) -> dict[int, str]:
-    """Digest per step; a step that was made twice must have the same one."""
-    digests: dict[int, str] = {}
-    for row in read_json_lines(run / "ledger" / f"rank-{rank:05d}.jsonl"):
-        assert digests.setdefault(row["step"], row["digest"]) == row["digest"]
-    return digests
-
-
-def losses(run: Path) -> dict[int, float]:
-    """Training loss of each step; the later row of a step wins."""
-    return {row["step"]: row["train/loss"] for row in read_json_lines(run / "metrics.jsonl") if "train/loss" in row}
-
-
-def events(run: Path, event: str) -> list[dict[str, Any]]:
-    return [row for row in read_json_lines(run / "journal.jsonl") if row["event"] == event]
+def train_and_kill(path: Path, step: int) -> None:
+    """Kill rank 1 once a step is logged."""
+    with Job(path) as job:
+        job.wait_until(lambda: any(row["step"] >= step for row in rows(job.run / "metrics.jsonl")))
+        job.send(signal.SIGKILL, 1)
+        assert all(job.wait(TIMEOUT_SECONDS))
 
 
 def committed(run: Path) -> list[Phase]:
@@ -141,7 +96,7 @@ def test_a_killed_run_goes_on_bit_by_bit_through_phases_that_were_added_later(
 ) -> None:
     """It begins with what is known at step 0, is killed between two phases, and is told the rest when it resumes."""
     known = {"phases": PHASES["phases"][:2], "skip": PHASES["skip"][:1]}
-    train_and_kill(recipe(tmp_path, corpora, "run", **known), tmp_path / "run", 6)
+    train_and_kill(recipe(tmp_path, corpora, "run", **known), 6)
     train(recipe(tmp_path, corpora, "run", **PHASES))
     for rank in (0, 1):
         assert ledger(tmp_path / "run", rank) == ledger(whole, rank)
@@ -169,8 +124,8 @@ def test_a_contradiction_is_refused_and_the_run_stays_as_it_was(tmp_path: Path, 
     before = (tmp_path / "run" / "config.yaml").read_text()
     wrong = path.read_text().replace("sequence_length: 24", "sequence_length: 32")
     path.write_text(wrong)
-    train(path, world_size=1, status=2)
-    assert "data.sequence_length was 24, is 32 from step 3 on; restore that" in said(path)
+    said = train(path, world_size=1, status=2)
+    assert "data.sequence_length was 24, is 32 from step 3 on; restore that" in said
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
@@ -180,9 +135,8 @@ def test_ranks_that_would_leave_out_other_documents_do_not_begin(tmp_path: Path,
         folder.mkdir()
         (folder / "ids").write_text(f"{number:032x}\n")
     path = recipe(tmp_path, corpora, "run", withdrawn="ids")
-    for process in start(path, folders=folders):
-        assert process.wait(TIMEOUT_SECONDS) == 2, said(path)
-    assert "rank 1 reads another manifest or file of withdrawn documents than rank 0; give the same" in said(path)
+    said = train(path, status=2, folders=folders)
+    assert "rank 1 reads another manifest or file of withdrawn documents than rank 0; give the same" in said
     assert not (tmp_path / "run" / "withdrawn").exists()
 
 
@@ -195,7 +149,7 @@ def test_one_rank_reads_what_two_read(tmp_path: Path, corpora: dict[str, Corpus]
 
 def damage(corpus: Corpus, copy: Path) -> Corpus:
     """A copy of a corpus with one bit of its training tokens flipped."""
-    subprocess.run(["cp", "-r", str(corpus.folder), str(copy)], check=True)
+    shutil.copytree(corpus.folder, copy)
     [path] = (copy / "shards" / "small").glob("*.tar")
     reader = Corpus(copy).open_shard("train", "small", 0)
     content = bytearray(path.read_bytes())
@@ -210,7 +164,7 @@ def test_a_damaged_chunk_is_left_out_by_all_ranks_and_for_good(tmp_path: Path, c
     broken = {**corpora, "code": damage(corpora["code"], tmp_path / "code")}
     runs = [tmp_path / name for name in ("whole", "killed")]
     train(recipe(tmp_path, broken, "whole", on_damage="skip"))
-    train_and_kill(recipe(tmp_path, broken, "killed", on_damage="skip"), runs[1], 6)
+    train_and_kill(recipe(tmp_path, broken, "killed", on_damage="skip"), 6)
     train(recipe(tmp_path, corpora, "killed", on_damage="skip"))
     for rank in (0, 1):
         assert ledger(runs[0], rank) == ledger(runs[1], rank)
@@ -233,10 +187,9 @@ def test_all_ranks_say_what_one_of_them_cannot_read(tmp_path: Path, corpora: dic
     path.unlink()
     sources = [{"corpus": "web", "source": "small"}]
     path = recipe(tmp_path, corpora, "run", sources=sources, on_damage="skip")
-    for process in start(path, folders=folders):
-        assert process.wait(TIMEOUT_SECONDS) == 2, said(path)
-    assert f"shard web/{split}/small/" in said(path)
-    assert "another rank ended" not in said(path)
+    said = train(path, status=2, folders=folders)
+    assert f"shard web/{split}/small/" in said
+    assert "another rank ended" not in said
 
 
 def test_a_run_ends_in_order_where_its_data_end(tmp_path: Path, corpora: dict[str, Corpus]) -> None:

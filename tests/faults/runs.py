@@ -13,7 +13,7 @@ import yaml
 
 from tests.distributed.jobs import free_port
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
-from tests.zygote import Forked
+from tests.zygote import ROOT, Forked
 
 
 def small_corpus_folder(folder: Path, num_texts: int = 600) -> Path:
@@ -60,11 +60,16 @@ class Job:
         environment: Mapping[str, str] | None = None,
         call: str = "pipeline.cli:main",
         more: Sequence[Any] = (),
+        folders: Sequence[Path] = (),
     ) -> None:
-        """Start them; what they say is kept beside the recipe. `call` is what gets the command's words, and `more`."""
+        """Start them; what they say is kept beside the recipe. `call` is what gets the command's words, and `more`.
+
+        Each rank runs in its folder, if there are any.
+        """
         self._call, self._more = call, more
         self.run, port = recipe.with_suffix(""), free_port()
         self._logs = [recipe.with_suffix(f".{rank}.log") for rank in range(world_size)]
+        self._folders = folders or [ROOT] * world_size
         self.ranks = [
             self._start(recipe, rank, world_size, port, words, environment or {}) for rank in range(world_size)
         ]
@@ -77,7 +82,7 @@ class Job:
             "MASTER_PORT": str(port), **more,
         }  # fmt: skip
         call = [["train", str(recipe), *words], *self._more]
-        return Forked(self._call, call, environment, self._logs[rank])
+        return Forked(self._call, call, environment, self._logs[rank], self._folders[rank])
 
     def __enter__(self) -> "Job":
         return self
