@@ -47,10 +47,17 @@ class Permutation:
 
     def inverse(self, image: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Which indices have some images, each below `size`: the network run backwards, walked backwards."""
+        if self._half_bits <= _MAX_TABLE_HALF_BITS:
+            return self._indices[image]
         index = self._network_back(image)
         while (outside := np.flatnonzero(index >= self.size)).size:
             index[outside] = self._network_back(index[outside])
         return index
+
+    @cached_property
+    def _indices(self) -> NDArray[np.uint64]:
+        """Of all images: small permutations walk far backwards, too."""
+        return np.argsort(self._table).astype(np.uint64)
 
     @cached_property
     def _table(self) -> NDArray[np.uint64]:
