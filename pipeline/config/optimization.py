@@ -51,14 +51,38 @@ Optimizer = Annotated[AdamW | Muon, Field(discriminator="type")]
 class Schedule(Config):
     """The learning rate as a share of its peak: linear warm-up, then the given form down to `final_share`."""
 
-    type: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
-    """`wsd` stays at the peak and falls linearly over the last `decay_share` of the run (arXiv:2404.06395)."""
+    type: Literal["constant", "linear", "cosine", "wsd", "inverse_sqrt"] = "cosine"
+    """`wsd` stays at the peak and falls at the end of the run (arXiv:2404.06395); `inverse_sqrt` falls as the square
+    root of warm-up / seen, whatever the run's duration (arXiv:1706.03762)."""
     warmup_steps: NonNegativeInt = 0
     """Steps from 0 to the peak."""
-    decay_share: Fraction = 0.2
-    """Share of the run that `wsd` decays over."""
+    warmup_tokens: PositiveInt | None = None
+    """The same in tokens seen; give one of the two at most."""
+    decay_share: Fraction | None = None
+    """Share of the run after warm-up that `wsd` decays over; 0.2 if neither of the next two is given."""
+    decay_steps: PositiveInt | None = None
+    """The same in steps, the last of the run."""
+    decay_start: NonNegativeInt | None = None
+    """The same as the number of steps that are made before it, so that a run at its peak can be annealed from there."""
+    decay_form: Literal["linear", "sqrt"] = "linear"
+    """How `wsd` falls: along a line, or as 1 - sqrt(way), steeply first (arXiv:2405.18392)."""
     final_share: Fraction = 0.1
-    """Learning rate at the last step, as a share of the peak."""
+    """Learning rate at the end, as a share of the peak; with `inverse_sqrt` the least it falls to."""
+
+    @model_validator(mode="after")
+    def one_warm_up_and_one_decay(self) -> "Schedule":
+        """Each is given in one way, and `inverse_sqrt` is measured by its warm-up."""
+        if self.warmup_steps and self.warmup_tokens:
+            raise ValueError(
+                f"give one of warmup_steps ({self.warmup_steps}) and warmup_tokens ({self.warmup_tokens}), not both"
+            )
+        decays = {"decay_share": self.decay_share, "decay_steps": self.decay_steps, "decay_start": self.decay_start}
+        given = [f"{name} ({value})" for name, value in decays.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {' and '.join(given)}, and set the others to null")
+        if self.type == "inverse_sqrt" and not (self.warmup_steps or self.warmup_tokens):
+            raise ValueError("type inverse_sqrt needs warmup_steps or warmup_tokens above 0: it falls by their measure")
+        return self
 
 
 class Batch(Config):

@@ -249,9 +249,9 @@ class Session:
 
     def _schedule(self) -> Callable[[int], float]:
         config, num_steps = self._config, self._end.num_steps
-        if config.duration.tokens is None:
-            return lambda step: learning_rate_share(config.schedule, step, num_steps)
-        return lambda step: learning_rate_share(config.schedule, step, num_steps, config.tokens_at)
+        return lambda step: learning_rate_share(
+            config.schedule, step, num_steps, config.tokens_at, by_tokens=config.duration.tokens is not None
+        )
 
     def _trackers(self) -> Composite:
         if not self._group.ranks.is_main:

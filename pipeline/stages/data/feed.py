@@ -129,10 +129,12 @@ class End:
 
 
 def _never(config: RunConfig, num_steps: int) -> list[str]:
-    """Phases and skips that begin at a step that is not made."""
+    """Phases, skips and the learning rate's decay, that begin at a step that is not made."""
     skips = config.data.skip if isinstance(config.data, CorpusData) else ()
     late = [f"data.phases.{n}" for n, one in enumerate(config.stretches[1:]) if one.first_step >= num_steps]
-    return late + [f"data.skip [{first}, {last})" for first, last in skips if first >= num_steps]
+    late += [f"data.skip [{first}, {last})" for first, last in skips if first >= num_steps]
+    start = config.schedule.decay_start if config.schedule.type == "wsd" else None
+    return late + ([f"schedule.decay_start ({start})"] if start is not None and start >= num_steps else [])
 
 
 def _packs(data: CorpusData) -> bool:

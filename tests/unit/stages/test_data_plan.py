@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.load import validate
+from pipeline.config.optimization import Schedule
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
 from pipeline.data.corpora import Corpora
@@ -309,3 +310,6 @@ def test_what_never_comes_is_warned_of(corpus: Corpus, caplog: pytest.LogCapture
     assert "data.phases.1 would begin at the run's end, step 5, or later: it never comes" in late
     assert "phases.0" not in late
     assert "data.skip [6, 9) would begin at" in warning(corpus, caplog, steps=5, skip=[[6, 9]])
+    config = config_of(corpus, steps=5).model_copy(update={"schedule": Schedule(type="wsd", decay_start=5)})
+    End(config, order_after(config, source_of(corpus), NOTHING)).warn()
+    assert "schedule.decay_start (5) would begin at" in caplog.text
