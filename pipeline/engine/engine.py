@@ -1,6 +1,7 @@
 """The training step: forward, backward and update of one global batch on this rank, through DeepSpeed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.models.blocks import compile_blocks
+from pipeline.models.weights import whole_shape
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -161,6 +163,16 @@ class Engine:
         self._deepspeed.destroy()
 
 
+@contextmanager
+def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
+    """At ZeRO 3, models made inside hold each parameter in parts from the beginning; all ranks make the same."""
+    if config.engine.zero_stage < 3:
+        yield
+        return
+    with deepspeed.zero.Init(config_dict_or_path=deepspeed_dict(config, group.ranks.world_size)):
+        yield
+
+
 def _total_norm(model: nn.Module) -> torch.Tensor:
     return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
@@ -168,8 +180,8 @@ def _total_norm(model: nn.Module) -> torch.Tensor:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: matrices, which decay, and the rest, which do not."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    others = [parameter for parameter in trainable if parameter.ndim < 2]
+    matrices = [parameter for parameter in trainable if len(whole_shape(parameter)) >= 2]
+    others = [parameter for parameter in trainable if len(whole_shape(parameter)) < 2]
     groups = [
         {"params": matrices, "weight_decay": weight_decay, "name": "matrices"},
         {"params": others, "weight_decay": 0.0, "name": "vectors"},

@@ -1,9 +1,12 @@
 """What DeepSpeed leaves out where it refuses an update whose gradient is not finite: see docs/design/engine.md."""
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
+
+from pipeline.models.weights import whole_shape
 
 
 class LossGuard:
@@ -16,7 +19,8 @@ class LossGuard:
     def __init__(self, model: nn.Module) -> None:
         """Stand at the model's smallest trainable parameter."""
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        min(trainable, key=torch.Tensor.numel).register_hook(self._spoil)
+        smallest = min(trainable, key=lambda parameter: math.prod(whole_shape(parameter)))
+        smallest.register_hook(self._spoil)
         self._is_finite = torch.tensor(True)
 
     def watch(self, loss: torch.Tensor) -> None:

@@ -6,10 +6,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from pipeline.config.model import LoraAdapter
 from pipeline.errors import ConfigError
+from pipeline.models.weights import Shape, Weights, parameter_shapes
 from pipeline.runtime.seeds import derive_seed
+
+_INSIDE = "base_model.model."
+"""What peft puts before the names of the model inside."""
 
 
 @torch.no_grad()
@@ -17,7 +22,7 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
     """Freeze a model and put low-rank updates into its linear layers; returns the peft model around it.
 
     An update is `alpha / rank * B A`; A is drawn from (seed, name), B is zero, so that training starts at the model
-    itself (Hu et al. 2021, section 4.1).
+    itself (Hu et al. 2021, section 4.1). Where ranks hold parts of a model, these are to be filled in.
 
     Raises:
         ConfigError: No layer has one of the target names.
@@ -30,17 +35,38 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of one library about the other
-            wrapped = get_peft_model(model, settings)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning), no_init_weights():  # of libraries
+            wrapped = get_peft_model(model, settings, autocast_adapter_dtype=False)
     except ValueError as error:
         names = ", ".join(adapter.target_modules)
         raise ConfigError(f"adapter.target_modules ({names}) match no layer; name the model's linear layers") from error
     for name, parameter in wrapped.named_parameters():
-        if "lora_A" in name:
-            generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))
-            bound = (1.0 / parameter.shape[1]) ** 0.5
-            parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound)
+        if _is_factor(name) and not hasattr(parameter, "ds_shape"):
+            parameter.copy_(_initial_factor(name, tuple(parameter.shape), seed))
     return wrapped
+
+
+def adapted_weights(wrapped: nn.Module, base: Weights, seed: int) -> Weights:
+    """First weights of a model with low-rank updates, by the names that they have inside of it."""
+    shapes = parameter_shapes(wrapped)
+
+    def read(name: str) -> torch.Tensor:
+        if _is_factor(name):
+            return _initial_factor(name, shapes[name], seed)
+        return base.read(name.removeprefix(_INSIDE).replace(".base_layer.", "."))
+
+    return Weights(shapes, read)
+
+
+def _is_factor(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def _initial_factor(name: str, shape: Shape, seed: int) -> torch.Tensor:
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))
+    return (torch.rand(shape, generator=generator) * 2 - 1) * (1.0 / shape[1]) ** 0.5
 
 
 def merge_lora(model: nn.Module) -> PreTrainedModel:

@@ -2,9 +2,11 @@
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from pipeline.config.model import LlamaModel
-from pipeline.models.initialization import initialize_weights
+from pipeline.models.initialization import initial_weights
+from pipeline.models.weights import fill_model
 from pipeline.tokenizer.base import Tokenizer
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -36,14 +38,17 @@ def llama_config(model: LlamaModel, vocab_size: int, eos_id: int | None, pad_id:
 
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
-    """A model of a given form, on the CPU, whose weights are to be filled in."""
-    return AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+    """A model of a given form, on the CPU, whose weights are to be filled in: they hold what memory held."""
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+    model.tie_weights()
+    return model
 
 
 def fresh_model(config: PretrainedConfig, seed: int, dtype: str, attention: str) -> PreTrainedModel:
     """A model with initial weights, the same on every rank, at every ZeRO stage and world size."""
     model = empty_model(config, dtype, attention)
-    initialize_weights(model, seed)
+    fill_model(model, initial_weights(model, seed))
     return model
 
 

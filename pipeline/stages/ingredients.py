@@ -1,9 +1,11 @@
 """What a training run is made of: tokenizer, sequences, held-out batches, model."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig
 
 from pipeline.config.data import CorpusData
 from pipeline.config.model import CheckpointModel, LoraAdapter
@@ -16,9 +18,11 @@ from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
 from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
-from pipeline.models.adapters import add_lora
-from pipeline.models.build import fresh_model, transformers_config
+from pipeline.models.adapters import adapted_weights, add_lora
+from pipeline.models.build import empty_model, transformers_config
+from pipeline.models.initialization import initial_weights
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.plan import source_names, withdrawn_files
@@ -111,46 +115,76 @@ def _check_enough(source: Sequences, config: RunConfig, packing: Packing) -> Non
 
 @dataclass(frozen=True)
 class Ingredients:
-    """A model ready for the engine."""
+    """A model ready for the engine, and what its weights are to be."""
 
     loss: CausalLoss
-    """The model inside its objective."""
-    transformers_config: object
+    """The model inside its objective; it holds no weights yet."""
+    weights: Weights
+    """Its first weights, in fp32."""
+    transformers_config: PretrainedConfig
     """transformers' config of the model without adapter."""
     base: Base | None
-    """What it was started from."""
+    """What it is started from."""
 
 
-def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_step: int | None = None) -> Ingredients:
-    """Build the model with its first weights, on the CPU, to be trained on `device`.
+def open_base(config: RunConfig, tokenizer: Tokenizer, step: int | None = None) -> Base | None:
+    """The checkpoint that a run starts from, if it does from one.
 
     A run that resumes gives the step of its base that it was started from: the base may have trained on since.
 
     Raises:
-        ConfigError, CheckpointError, TokenizerError: In one sentence.
+        CheckpointError, TokenizerError: In one sentence.
+    """
+    if not isinstance(config.model, CheckpointModel):
+        return None
+    base = load_base(config.model.run, step or config.model.step, average=config.model.average)
+    if base.tokenizer_fingerprint != tokenizer.fingerprint():
+        raise TokenizerError(
+            f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
+        )
+    return base
+
+
+def build(
+    config: RunConfig,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    base: Base | None,
+    building: AbstractContextManager[None] | None = None,
+) -> Ingredients:
+    """Build the model on the CPU, to be trained on `device`.
+
+    Args:
+        config: What the run is to do.
+        tokenizer: Its tokenizer.
+        device: Where it trains.
+        base: What it starts from.
+        building: What parameters are made in, such as the engine's `partitioned`.
+
+    Raises:
+        ConfigError, CheckpointError: In one sentence; the same on all ranks.
     """
     engine = config.engine
-    base = None
-    if isinstance(config.model, CheckpointModel):
-        base = load_base(
-            config.model.run, base_step or config.model.step,
-            average=config.model.average, dtype="fp32", attention=engine.attention,
-        )  # fmt: skip
-        if base.tokenizer_fingerprint != tokenizer.fingerprint():
-            raise TokenizerError(
-                f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
-            )
-        model = base.model
-    else:
-        model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention)
+    form = base.form if base else transformers_config(config.model, tokenizer)
+    _check_positions(config, form)
+    with building or nullcontext():
+        model: torch.nn.Module = empty_model(form, "fp32", engine.attention)
+        if base:
+            base.require_fit(model)
+        weights = base.weights if base else initial_weights(model, config.seed)
+        if engine.precision == "bf16" and lacks_bf16(device):
+            widen_products(model)
+        if isinstance(config.adapter, LoraAdapter):
+            model = add_lora(model, config.adapter, config.seed)
+            weights = adapted_weights(model, weights, config.seed)
+    return Ingredients(CausalLoss(model, compile_loss=engine.compile), weights, form, base)
+
+
+def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
+    """Raise ConfigError if sequences are longer than the model has positions for."""
     length = max(stretch.sequence_length for stretch in config.stretches)
-    if length > model.config.max_position_embeddings:
+    if length > form.max_position_embeddings:
         raise ConfigError(
-            f"data.sequence_length ({length}) exceeds the model's max_positions"
-            f" ({model.config.max_position_embeddings}); lower the one or raise the other"
+            f"data.sequence_length ({length}) exceeds the model's max_positions ({form.max_position_embeddings});"
+            " lower the one or raise the other"
         )
-    plain_config = model.config
-    if engine.precision == "bf16" and lacks_bf16(device):
-        widen_products(model)
-    wrapped = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
-    return Ingredients(CausalLoss(wrapped, compile_loss=engine.compile), plain_config, base)

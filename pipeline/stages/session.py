@@ -14,7 +14,8 @@ from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Saver
-from pipeline.engine.engine import Engine
+from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.filling import fill
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
@@ -30,10 +31,11 @@ from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.plan import order_of
 from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.hooks import Hooks, Surroundings
-from pipeline.stages.ingredients import Ingredients, TrainingData, build
+from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_base
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
+from pipeline.stages.trained import Base
 from pipeline.stages.uploads import upload_seconds, uploader
 from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import GoBack
@@ -81,11 +83,12 @@ class Session:
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
         watchdog.beat("building the model")
-        ingredients = group.agree(self._build)
+        base = group.agree(self._open_base)
+        building = partitioned(config, group)
+        ingredients = group.agree(lambda: build(config, data.tokenizer, group.device, base, building))
         self._flops = partial(training_flops_per_token, ingredients.transformers_config)
-        base = ingredients.base and ingredients.base.to_json()
         self._facts = {
-            "tokenizer": data.tokenizer.fingerprint(), "base": base,
+            "tokenizer": data.tokenizer.fingerprint(), "base": base and base.to_json(),
             STATE_KEY: group.main_decides(lambda: self._sealed(ingredients)),
         }  # fmt: skip
         self._engine = self._start_engine(ingredients)
@@ -97,17 +100,16 @@ class Session:
         if self._uploader is not None and commit is not None:
             self._uploader.offer(commit.step)
 
-    def _build(self) -> Ingredients:
-        """The model with the weights that the run began with, which must be the ones that it began with then."""
+    def _open_base(self) -> Base | None:
+        """What the run starts from, which must be what it started from when it began."""
         config, started_from = self._config, self._commit.state["base"] if self._commit else None
-        ingredients = build(config, self._data.tokenizer, self._group.device, started_from and started_from["step"])
-        base = ingredients.base and ingredients.base.to_json()
-        if self._commit is not None and started_from != base:
+        base = open_base(config, self._data.tokenizer, started_from and started_from["step"])
+        if self._commit is not None and started_from != (base and base.to_json()):
             raise CheckpointError(
                 f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
                 " started from; restore that checkpoint"
             )
-        return ingredients
+        return base
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:
         """The run's seal, made at its first start, after the last of what it covers is written."""
@@ -124,6 +126,9 @@ class Session:
                       self._group.ranks.world_size, self._group.device)  # fmt: skip
         self._watchdog.beat("starting DeepSpeed")
         engine = Engine(ingredients.loss, self._config, self._group)
+        if self._commit is None or self._excludes_frozen:
+            self._watchdog.beat("filling in the first weights")
+            fill(engine, ingredients.weights, only_frozen=self._commit is not None)
         if self._commit is None:
             prepare(engine)
         else:

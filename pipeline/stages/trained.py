@@ -13,11 +13,12 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from pipeline.config.model import CheckpointModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.engine.checkpoint.commit import Commit, committed_steps
-from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights, mean_weights
+from pipeline.engine.checkpoint.weights import find_checkpoint, saved_weights
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.weights import Weights, fill_model, misfits, weights_of
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.seal import require_seal
 from pipeline.tokenizer.base import Tokenizer
@@ -41,7 +42,11 @@ class TrainedModel:
 class Base:
     """The model that another run starts from, and which bytes it is."""
 
-    model: PreTrainedModel
+    run: Path
+    form: PretrainedConfig
+    """transformers' config of it."""
+    weights: Weights
+    """Adapters merged."""
     tokenizer_fingerprint: str
     steps: tuple[int, ...]
     """The checkpoints whose mean it is, newest first."""
@@ -52,6 +57,18 @@ class Base:
     def step(self) -> int:
         """The newest of them."""
         return self.steps[0]
+
+    def require_fit(self, model: torch.nn.Module) -> None:
+        """Raise CheckpointError unless its weights are those of a model, no more and no less."""
+        _require_fit(model, self.weights, self.run)
+
+    def model(self, dtype: str, attention: str) -> PreTrainedModel:
+        """The whole model, its weights rounded. Raises CheckpointError unless they are this model's."""
+        model = empty_model(self.form, "fp32", attention)
+        self.require_fit(model)
+        fill_model(model, self.weights)
+        round_weights(model, dtype)
+        return model
 
     def to_json(self) -> dict[str, Any]:
         """What the checkpoints of a run that starts from it say of it."""
@@ -75,9 +92,10 @@ def load_trained(
         CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
-    base = load_base(run, step, average=average, dtype=dtype, attention=attention or config.engine.attention)
+    base = load_base(run, step, average=average)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
-    return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps)
+    model = base.model(dtype, attention or config.engine.attention).eval()
+    return TrainedModel(model, tokenizer, config, base.step, Path(run), base.steps)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -91,22 +109,20 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
     return trained
 
 
-def load_base(run: str | Path, step: int | None, *, average: int = 1, dtype: str, attention: str) -> Base:
-    """A checkpoint's model, or the mean of several, with adapters merged, to start from.
+def load_base(run: str | Path, step: int | None, *, average: int = 1) -> Base:
+    """A checkpoint's model, or the mean of several, with adapters merged, to start from; its weights are not read yet.
 
-    Of low-rank updates both factors are averaged, as all that was trained is. Raises RunError or CheckpointError.
+    Of low-rank updates both factors are averaged, as all that was trained is; they are merged here, in a whole model.
+    Raises RunError or CheckpointError.
     """
     config = read_run(run)
     folders, commits = zip(*_find(run, step, average), strict=True)
     require_seal(Path(run), commits[0])
-    weights = load_weights(folders[0]) if average == 1 else mean_weights(folders)
+    weights = saved_weights(*folders)
     if isinstance(config.adapter, LoraAdapter):
-        model = _merged(config, commits[0], weights, attention)
-    else:
-        model = empty_model(read_model_config(run), "fp32", attention)
-        _fill(model, weights, run)
-    round_weights(model, dtype)
-    return Base(model, commits[0].state["tokenizer"], tuple(commit.step for commit in commits), digest(commits))
+        weights = _merged(config, commits[0], weights)
+    steps = tuple(commit.step for commit in commits)
+    return Base(Path(run), read_model_config(run), weights, commits[0].state["tokenizer"], steps, digest(commits))
 
 
 def _find(run: str | Path, step: int | None, number: int) -> list[tuple[Path, Commit]]:
@@ -129,31 +145,27 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
         parameter.data = parameter.data.to(DTYPES[dtype])
 
 
-def _merged(config: RunConfig, commit: Commit, weights: dict[str, torch.Tensor], attention: str) -> PreTrainedModel:
-    """A LoRA run's model: its base, which must be the very bytes it was trained on, plus its updates."""
+def _merged(config: RunConfig, commit: Commit, weights: Weights) -> Weights:
+    """A LoRA run's weights: its base, which must be the very bytes it was trained on, plus its updates."""
     assert isinstance(config.model, CheckpointModel)
     assert isinstance(config.adapter, LoraAdapter)
     expected = commit.state["base"]
-    base = load_base(
-        config.model.run, expected["step"], average=config.model.average, dtype="fp32", attention=attention
-    )
+    base = load_base(config.model.run, expected["step"], average=config.model.average)
     if base.digest != expected["digest"]:
         raise CheckpointError(
             f"run {config.output} was trained on other weights than run {config.model.run} step {base.step} holds now;"
             " restore that checkpoint"
         )
-    wrapped = add_lora(base.model, config.adapter, config.seed)
-    _fill(wrapped, weights, config.output, only="lora_")
-    return merge_lora(wrapped)
+    wrapped = add_lora(base.model("fp32", "sdpa"), config.adapter, config.seed)
+    _require_fit(wrapped, weights, config.output, only=".lora_")
+    fill_model(wrapped, weights)
+    return weights_of(merge_lora(wrapped))
 
 
-def _fill(model: torch.nn.Module, weights: dict[str, torch.Tensor], run: str | Path, only: str = "") -> None:
-    """Put weights into a model. Raises CheckpointError unless all whose name holds `only` are given, and no other."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    absent = [name for name in missing if only in name and name not in tied]
-    if absent or unexpected:
-        names = ", ".join([*absent, *unexpected][:3])
+def _require_fit(model: torch.nn.Module, weights: Weights, run: str | Path, only: str = "") -> None:
+    """Raise CheckpointError unless all weights of a model whose name holds `only` are given, and no other."""
+    if strange := [name for name in misfits(model, weights) if only in name or name in weights.shapes]:
+        names = ", ".join(strange[:3])
         raise CheckpointError(f"the checkpoint of run {run} does not fit its model ({names}); was model.json changed?")
 
 

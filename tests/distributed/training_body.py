@@ -13,9 +13,11 @@ from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Label, Saver
-from pipeline.engine.engine import Engine
+from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.filling import fill
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import empty_model, llama_config
+from pipeline.models.initialization import initial_weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 
@@ -62,8 +64,11 @@ def share_of(inputs: torch.Tensor, labels: torch.Tensor, step: int, rank: int, w
 
 def start(config: RunConfig, group: ProcessGroup) -> Engine:
     model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
-    model = fresh_model(model_config, config.seed, "fp32", config.engine.attention)
-    return Engine(CausalLoss(model), config, group)
+    with partitioned(config, group):
+        model = empty_model(model_config, "fp32", config.engine.attention)
+    engine = Engine(CausalLoss(model), config, group)
+    fill(engine, initial_weights(model, config.seed))
+    return engine
 
 
 def weights_digest(engine: Engine) -> str:

@@ -24,6 +24,8 @@ from pipeline.engine.engine import Engine
 
 MASTER, FROZEN, BUFFER = "master", "frozen", "buffer"
 """Kinds of tensors besides the optimizer's own: trained weights in fp32, weights that are not trained, buffers."""
+OBJECTIVE_PREFIX = "model."
+"""What the objective around a model puts before its names."""
 MOMENTUM = "momentum_buffer"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

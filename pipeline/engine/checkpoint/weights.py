@@ -1,6 +1,5 @@
 """The trained weights of a checkpoint as whole tensors, without a job: for export, evaluation and fine-tuning."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +11,14 @@ from pipeline.engine.checkpoint.commit import (
     read_commit,
     step_name,
 )
-from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER
+from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER, OBJECTIVE_PREFIX
 from pipeline.engine.checkpoint.index import read_index
 from pipeline.engine.checkpoint.tensors import TensorReader
 from pipeline.errors import CheckpointError
+from pipeline.models.weights import Weights
 from pipeline.runtime.logs import get_logger
 
 _log = get_logger("checkpoints")
-
-_OBJECTIVE_PREFIX = "model."
 
 
 def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, Commit]:
@@ -55,36 +53,44 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")
 
 
-def load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Whole fp32 weights by parameter name, of a checkpoint that `find_checkpoint` has verified.
+def saved_weights(*folders: Path) -> Weights:
+    """Weights of a checkpoint that `find_checkpoint` has verified, or the mean of several, read one at a time.
 
-    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding.
+    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding. A mean
+    is summed in fp64. Averaging along a run's path: Izmailov et al. 2018, arXiv:1803.05407.
 
     Raises:
-        CheckpointError: It is not as its index says.
+        CheckpointError: One is not as its index says, or they are of different models; or, where a weight is read, a
+            file cannot be.
     """
-    index = read_index(folder)
-    reader = TensorReader(folder, index)
-    return {
-        name.removeprefix(_OBJECTIVE_PREFIX): reader.whole(f"{kind}/{name}").float()
-        for kind in (MASTER, FROZEN, BUFFER)
-        for name in index.names(kind)
-    }
-
-
-def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """The mean of several checkpoints' weights, summed in fp64. Raises CheckpointError if they are of other models.
-
-    Averaging along a run's path: Izmailov et al. 2018, arXiv:1803.05407.
-    """
-    first, *others = folders
-    totals = {name: weight.double() for name, weight in load_weights(first).items()}
-    for folder in others:
-        weights = load_weights(folder)
-        if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in totals.items()}:
+    first, *others = (_Saved(folder) for folder in folders)
+    for other in others:
+        if other.shapes != first.shapes:
             raise CheckpointError(
-                f"{folder.name} is of another model than {first.name}; average checkpoints of one run"
+                f"{other.folder.name} is of another model than {first.folder.name}; average checkpoints of one run"
             )
-        for name, weight in weights.items():
-            totals[name] += weight
-    return {name: (total / len(folders)).float() for name, total in totals.items()}
+
+    def mean(name: str) -> torch.Tensor:
+        total = first.read(name).double()
+        for other in others:
+            total += other.read(name)
+        return (total / len(folders)).float()
+
+    return Weights(first.shapes, mean if others else first.read)
+
+
+class _Saved:
+    """Whole fp32 weights of one checkpoint, by the model's own names."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, index = folder, read_index(folder)
+        self._keys = {
+            name.removeprefix(OBJECTIVE_PREFIX): f"{kind}/{name}"
+            for kind in (MASTER, FROZEN, BUFFER)
+            for name in index.names(kind)
+        }
+        self._reader = TensorReader(folder, index)
+        self.shapes = {name: index.tensor(key).shape for name, key in self._keys.items()}
+
+    def read(self, name: str) -> torch.Tensor:
+        return self._reader.whole(self._keys[name]).float()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.checkpoint.commit import step_name
-from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights, mean_weights
+from pipeline.engine.checkpoint.weights import find_checkpoint, saved_weights
 from pipeline.errors import CheckpointError
 from tests.unit.small import small_checkpoint
 
@@ -31,7 +31,8 @@ def test_weights_come_in_fp32_without_moments(tmp_path: Path) -> None:
     tensors = {"master/model.w": torch.arange(6.0).reshape(2, 3), "frozen/model.base": frozen}
     moments = {"exp_avg/model.w": torch.ones(2, 3), "momentum_buffer/model.v": torch.ones(4)}
     folder = written(tmp_path, 1, tensors | moments | {"buffer/model.seen": torch.ones(1)})
-    weights = load_weights(folder)
+    saved = saved_weights(folder)
+    weights = {name: saved.read(name) for name in saved.shapes}
     assert weights.keys() == {"w", "base", "seen"}
     assert torch.equal(weights["w"], torch.arange(6.0).reshape(2, 3))
     assert all(weight.dtype == torch.float32 for weight in weights.values())
@@ -43,24 +44,24 @@ def test_the_mean_is_the_mean_rounded_once(tmp_path_factory: pytest.TempPathFact
     checkpoints = tmp_path_factory.mktemp("mean")
     folders = [written(checkpoints, n, {"master/model.w": torch.tensor(row)}) for n, row in enumerate(values, 1)]
     expected = torch.tensor(values, dtype=torch.float64).sum(0) / len(values)
-    mean = mean_weights(folders)["w"]
+    mean = saved_weights(*folders).read("w")
     torch.testing.assert_close(mean, expected.float(), rtol=2e-7, atol=1e-7 * float(torch.tensor(values).abs().max()))
     if len(values) == 1:
-        assert torch.equal(mean, load_weights(folders[0])["w"])
+        assert torch.equal(mean, saved_weights(folders[0]).read("w"))
 
 
 def test_small_weights_are_not_lost_beside_a_large_one(tmp_path: Path) -> None:
     """Summed in fp32, 2^25 + 1 + 1 + 1 is 2^25."""
     values = (2.0**25, 1.0, 1.0, 1.0)
     folders = [written(tmp_path, step, {"master/model.w": torch.tensor([one])}) for step, one in enumerate(values, 1)]
-    assert mean_weights(folders)["w"].item() == 2**23 + 1
+    assert saved_weights(*folders).read("w").item() == 2**23 + 1
 
 
 @pytest.mark.parametrize("other", [{"master/model.w": torch.ones(3, 2)}, {"master/model.v": torch.ones(2, 3)}])
 def test_checkpoints_of_different_models_have_no_mean(tmp_path: Path, other: dict[str, torch.Tensor]) -> None:
     folders = [written(tmp_path, 1, {"master/model.w": torch.ones(2, 3)}), written(tmp_path, 2, other)]
     with pytest.raises(CheckpointError, match="step-00000002 is of another model than step-00000001"):
-        mean_weights(folders)
+        saved_weights(*folders)
 
 
 def test_the_newest_good_one_is_found(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_damage_is_named_before_anything_is_used(run: Path, name: str) -> None:
 def test_a_missing_file_is_named(run: Path) -> None:
     (run / "model.json").unlink()
     with pytest.raises(CheckpointError, match=r"model\.json cannot be read: No such file"):
-        load_base(run, None, dtype="fp32", attention="sdpa")
+        load_base(run, None)
     assert verify(run) == 1
 
 

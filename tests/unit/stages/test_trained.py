@@ -16,9 +16,10 @@ from pipeline.engine.checkpoint.index import INDEX_NAME, index_of
 from pipeline.engine.checkpoint.tensors import Part, write_tensors
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora
+from pipeline.models.weights import fill_model
 from pipeline.runtime.files import append_json_line, write_text
 from pipeline.stages.export import export
-from pipeline.stages.ingredients import build
+from pipeline.stages.ingredients import build, open_base
 from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.stages.trained import digest, load_base, load_trained
 from pipeline.tokenizer.load import load_tokenizer
@@ -63,7 +64,7 @@ def assert_same(found: torch.nn.Module, expected: dict[str, torch.Tensor]) -> No
 
 
 def base(run: Path, step: int | None = None, average: int = 1) -> Any:
-    return load_base(run, step, average=average, dtype="fp32", attention="sdpa")
+    return load_base(run, step, average=average)
 
 
 @pytest.mark.parametrize(("step", "average", "steps"), [
@@ -74,7 +75,7 @@ def test_the_newest_up_to_a_step_are_averaged(
 ) -> None:
     found = base(whole, step, average)
     assert (found.steps, found.step) == (steps, steps[0])
-    assert_same(found.model, mean_of(found.model.config.vocab_size, steps))
+    assert_same(found.model("fp32", "sdpa"), mean_of(found.form.vocab_size, steps))
     commits = [read_commit(whole / "checkpoints" / step_name(one)) for one in steps]
     assert found.digest == digest(commits)
     assert found.digest != base(whole, step, average + 1 if len(steps) < steps[0] else average - 1).digest
@@ -125,7 +126,7 @@ def test_updates_of_low_rank_are_averaged_factor_by_factor(run: Path, tmp_path: 
     config = recipe(tmp_path / "tuned", run, model=model, adapter={"type": "lora", "rank": 2})
     factors = []
     for step in (1, 2):
-        wrapped = add_lora(base(run, 3, 2).model, config.adapter, seed=0)
+        wrapped = add_lora(base(run, 3, 2).model("fp32", "sdpa"), config.adapter, seed=0)
         torch.manual_seed(step)
         with torch.no_grad():
             for one in wrapped.parameters():
@@ -133,13 +134,13 @@ def test_updates_of_low_rank_are_averaged_factor_by_factor(run: Path, tmp_path: 
                     one.normal_()
         factors.append(masters(wrapped))
     write_run(config, run, factors, {"base": {"step": start.step, "digest": start.digest}})
-    found = dict(base(tmp_path / "tuned", average=2).model.named_parameters())
+    found = dict(base(tmp_path / "tuned", average=2).model("fp32", "sdpa").named_parameters())
     name = "model.layers.1.mlp.down_proj"
     a, b = (
         (factors[0][key] + factors[1][key]) / 2
         for key in (f"master/model.base_model.model.{name}.lora_{letter}.default.weight" for letter in "AB")
     )
-    expected = dict(start.model.named_parameters())[f"{name}.weight"] + 16 * b @ a
+    expected = dict(start.model("fp32", "sdpa").named_parameters())[f"{name}.weight"] + 16 * b @ a
     torch.testing.assert_close(found[f"{name}.weight"], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -182,13 +183,17 @@ def test_pretraining_starts_from_the_weights_of_any_run(run: Path, tmp_path: Pat
     commit_of_three_ranks(run, 9, model)
     config = recipe(tmp_path / "warm", run, optimizer={"type": "adamw", "lr": 1e-3})
     assert config.duration.steps == 3
-    ingredients = build(config, tokenizer, torch.device("cpu"))
-    assert ingredients.base is not None
-    assert ingredients.base.step == 9
+    start = open_base(config, tokenizer)
+    assert start is not None
+    assert start.step == 9
+    ingredients = build(config, tokenizer, torch.device("cpu"), start)
+    fill_model(ingredients.loss.model, ingredients.weights)
     assert_same(ingredients.loss.model, dict(model.named_parameters()))
     assert all(one.requires_grad and one.dtype == torch.float32 for one in ingredients.loss.parameters())
     config = recipe(tmp_path / "warm", run, model={"type": "checkpoint", "run": str(run), "average": 2})
-    assert build(config, tokenizer, torch.device("cpu"), base_step=2).base.steps == (2, 1)
+    averaged = open_base(config, tokenizer, step=2)
+    assert averaged is not None
+    assert averaged.steps == (2, 1)
 
 
 def test_a_run_is_loaded_with_its_newest_good_weights(run: Path) -> None:
