@@ -6,10 +6,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.config.model import LoraAdapter
 from pipeline.errors import ConfigError
 from pipeline.runtime.seeds import derive_seed
+
+_LINEAR = (nn.Linear, Conv1D)
 
 
 @torch.no_grad()
@@ -27,6 +30,7 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
         lora_alpha=adapter.alpha,
         target_modules=list(adapter.target_modules),
         lora_dropout=0.0,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     try:
@@ -34,7 +38,10 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
             wrapped = get_peft_model(model, settings)
     except ValueError as error:
         names = ", ".join(adapter.target_modules)
-        raise ConfigError(f"adapter.target_modules ({names}) match no layer; name the model's linear layers") from error
+        linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, _LINEAR)}
+        raise ConfigError(
+            f"adapter.target_modules ({names}) match no layer; the model's are {', '.join(sorted(linear))}"
+        ) from error
     for name, parameter in wrapped.named_parameters():
         if "lora_A" in name:
             generator = torch.Generator().manual_seed(derive_seed(seed, "weights", name))

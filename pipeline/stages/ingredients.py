@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from pipeline.config.data import CorpusData
-from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.decoders import Decoder
+from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.conversations import Conversations
@@ -18,12 +19,14 @@ from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import add_lora
 from pipeline.models.build import fresh_model, transformers_config
+from pipeline.models.initialization import Spread, muon_fault
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.safetensors_folder import read_form
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import read_run
-from pipeline.stages.trained import Base, load_base
+from pipeline.stages.trained import Base, load_start
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
@@ -67,6 +70,9 @@ def _tokenizer_folder(config: RunConfig) -> Path:
     if isinstance(config.model, CheckpointModel):
         read_run(config.model.run)  # a missing run is told before its tokenizer
         return Path(config.model.run) / "tokenizer"
+    if isinstance(config.model, HuggingFaceModel):
+        read_form(config.model.path)  # as is a missing folder
+        return Path(config.model.path)
     assert isinstance(config.data, CorpusData)
     corpus = open_corpus(config.data.sources[0].corpus, config.data.cache)
     corpus.manifest.shards("train", config.data.sources[0].source)  # a missing corpus is told before its tokenizer
@@ -131,26 +137,38 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
     """
     engine = config.engine
     base = None
-    if isinstance(config.model, CheckpointModel):
-        base = load_base(
-            config.model.run, base_step or config.model.step,
-            average=config.model.average, dtype="fp32", attention=engine.attention,
-        )  # fmt: skip
-        if base.tokenizer_fingerprint != tokenizer.fingerprint():
-            raise TokenizerError(
-                f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
-            )
-        model = base.model
+    if isinstance(config.model, Decoder):
+        spread = Spread.of(config.model, tokenizer.vocab_size)
+        model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention, spread)
     else:
-        model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention)
+        base = load_start(config.model, base_step, dtype="fp32", attention=engine.attention)
+        _require_tokenizer(config, base, tokenizer)
+        model = base.model
     length = max(stretch.sequence_length for stretch in config.stretches)
     if length > model.config.max_position_embeddings:
         raise ConfigError(
             f"data.sequence_length ({length}) exceeds the model's max_positions"
             f" ({model.config.max_position_embeddings}); lower the one or raise the other"
         )
+    if config.optimizer.type == "muon" and (fault := muon_fault(model)):
+        raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
     plain_config = model.config
     if engine.precision == "bf16" and lacks_bf16(device):
         widen_products(model)
     wrapped = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
-    return Ingredients(CausalLoss(wrapped, compile_loss=engine.compile), plain_config, base)
+    loss = CausalLoss(wrapped, compile_loss=engine.compile, vocab_size=tokenizer.vocab_size)
+    return Ingredients(loss, plain_config, base)
+
+
+def _require_tokenizer(config: RunConfig, base: Base, tokenizer: Tokenizer) -> None:
+    """A run's model takes the run's tokenizer; one from elsewhere any that it has ids for."""
+    if isinstance(config.model, CheckpointModel) and base.tokenizer_fingerprint != tokenizer.fingerprint():
+        raise TokenizerError(
+            f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
+        )
+    ids = base.model.config.vocab_size
+    if tokenizer.vocab_size > ids:
+        raise TokenizerError(
+            f"tokenizer {_tokenizer_folder(config)} has {tokenizer.vocab_size} ids and the model {ids};"
+            " give the one that the model was trained with"
+        )

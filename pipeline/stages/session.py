@@ -34,6 +34,7 @@ from pipeline.stages.ingredients import Ingredients, TrainingData, build
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
+from pipeline.stages.trained import other_weights
 from pipeline.stages.uploads import upload_seconds, uploader
 from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import GoBack
@@ -103,10 +104,7 @@ class Session:
         ingredients = build(config, self._data.tokenizer, self._group.device, started_from and started_from["step"])
         base = ingredients.base and ingredients.base.to_json()
         if self._commit is not None and started_from != base:
-            raise CheckpointError(
-                f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
-                " started from; restore that checkpoint"
-            )
+            raise other_weights(config.model, started_from["step"])
         return ingredients
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights, mean_weights
@@ -18,6 +18,8 @@ from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.safetensors_folder import folder_digest, read_form, read_weights
+from pipeline.models.vocabulary import trim_vocabulary
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.seal import require_seal
 from pipeline.tokenizer.base import Tokenizer
@@ -42,16 +44,17 @@ class Base:
     """The model that another run starts from, and which bytes it is."""
 
     model: PreTrainedModel
-    tokenizer_fingerprint: str
+    tokenizer_fingerprint: str | None
+    """The tokenizer it was trained with; of a model from elsewhere nothing tells."""
     steps: tuple[int, ...]
-    """The checkpoints whose mean it is, newest first."""
+    """The checkpoints whose mean it is, newest first; none of a model from elsewhere."""
     digest: str
-    """sha256 over the checkpoints' files."""
+    """sha256 over the files of the checkpoints, or the folder."""
 
     @property
-    def step(self) -> int:
+    def step(self) -> int | None:
         """The newest of them."""
-        return self.steps[0]
+        return self.steps[0] if self.steps else None
 
     def to_json(self) -> dict[str, Any]:
         """What the checkpoints of a run that starts from it say of it."""
@@ -77,7 +80,8 @@ def load_trained(
     config = read_run(run)
     base = load_base(run, step, average=average, dtype=dtype, attention=attention or config.engine.attention)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
-    return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps)
+    trim_vocabulary(base.model, tokenizer.vocab_size)
+    return TrainedModel(base.model.eval(), tokenizer, config, base.steps[0], Path(run), base.steps)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -89,6 +93,38 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
         widen_products(trained.model)
     trained.model.to(device)
     return trained
+
+
+def load_start(model: CheckpointModel | HuggingFaceModel, step: int | None, *, dtype: str, attention: str) -> Base:
+    """What a run starts from. Raises RunError or CheckpointError.
+
+    Args:
+        model: Where it is.
+        step: The newest checkpoint that goes into it, where it is of a run; None: as `model` says.
+        dtype: What its weights are rounded to.
+        attention: Which attention it computes.
+    """
+    if isinstance(model, HuggingFaceModel):
+        return _load_folder(model.path, dtype, attention)
+    return load_base(model.run, step or model.step, average=model.average, dtype=dtype, attention=attention)
+
+
+def other_weights(model: CheckpointModel | HuggingFaceModel, step: int | None) -> CheckpointError:
+    """That what a run started from is not there any more."""
+    if isinstance(model, HuggingFaceModel):
+        return CheckpointError(f"model.path {model.path} holds other weights than this run started from; restore them")
+    return CheckpointError(
+        f"model.run {model.run} holds other weights at step {step} than this run started from; restore that checkpoint"
+    )
+
+
+def _load_folder(path: str, dtype: str, attention: str) -> Base:
+    model = empty_model(read_form(path), "fp32", attention)
+    state = model.state_dict()
+    for name, weight in read_weights(path, model):
+        state[name].copy_(weight)
+    round_weights(model, dtype)
+    return Base(model, None, (), folder_digest(path))
 
 
 def load_base(run: str | Path, step: int | None, *, average: int = 1, dtype: str, attention: str) -> Base:
@@ -131,17 +167,13 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
 def _merged(config: RunConfig, commit: Commit, weights: dict[str, torch.Tensor], attention: str) -> PreTrainedModel:
     """A LoRA run's model: its base, which must be the very bytes it was trained on, plus its updates."""
-    assert isinstance(config.model, CheckpointModel)
+    assert isinstance(config.model, CheckpointModel | HuggingFaceModel)
     assert isinstance(config.adapter, LoraAdapter)
     expected = commit.state["base"]
-    base = load_base(
-        config.model.run, expected["step"], average=config.model.average, dtype="fp32", attention=attention
-    )
+    base = load_start(config.model, expected["step"], dtype="fp32", attention=attention)
     if base.digest != expected["digest"]:
-        raise CheckpointError(
-            f"run {config.output} was trained on other weights than run {config.model.run} step {base.step} holds now;"
-            " restore that checkpoint"
-        )
+        where = config.model.path if base.step is None else f"run {config.model.run} step {base.step}"
+        raise CheckpointError(f"run {config.output} was trained on other weights than {where} holds now; restore them")
     wrapped = add_lora(base.model, config.adapter, config.seed)
     _fill(wrapped, weights, config.output, only="lora_")
     return merge_lora(wrapped)
