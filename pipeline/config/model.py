@@ -1,48 +1,11 @@
-"""What model to train: a fresh one of a given form, or one taken from an earlier run, and its adapter."""
+"""What model to train: a fresh one of a given form, or one taken from an earlier run or a folder, and its adapter."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config.base import Config
-
-Attention = Literal["eager", "sdpa", "flash_attention_2"]
-
-
-class LlamaModel(Config):
-    """A Llama-form decoder with fresh weights (Touvron et al. 2023, arXiv:2302.13971)."""
-
-    type: Literal["llama"]
-    """The model's form."""
-    hidden_size: PositiveInt
-    """Width of the residual stream."""
-    intermediate_size: PositiveInt
-    """Width of the gated feed-forward layer."""
-    num_layers: PositiveInt
-    """Number of decoder blocks."""
-    num_heads: PositiveInt
-    """Number of query heads."""
-    num_key_value_heads: PositiveInt
-    """Number of key and value heads (grouped-query attention)."""
-    max_positions: PositiveInt = 4096
-    """Longest sequence that positions are prepared for."""
-    rope_theta: PositiveFloat = 10_000.0
-    """Base of the rotary position frequencies."""
-    tie_embeddings: bool = False
-    """Use one matrix for the input embedding and the output projection."""
-    init_std: Annotated[float, Field(gt=0, le=1)] = 0.02
-    """Standard deviation of the initial weights; residual outputs are scaled by 1/sqrt(2 * num_layers)."""
-
-    @model_validator(mode="after")
-    def heads_divide(self) -> "LlamaModel":
-        """Heads must divide the width, and key/value heads the query heads."""
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size ({self.hidden_size}) must be a multiple of num_heads ({self.num_heads})")
-        if self.num_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_heads ({self.num_heads}) must be a multiple of num_key_value_heads ({self.num_key_value_heads})"
-            )
-        return self
+from pipeline.config.decoders import Gpt2Model, LlamaModel, Olmo2Model, Qwen3Model, Qwen3MoeModel
 
 
 class CheckpointModel(Config):
@@ -58,7 +21,19 @@ class CheckpointModel(Config):
     """The mean of the weights of so many checkpoints, that one and those before it (arXiv:1803.05407)."""
 
 
-Model = Annotated[LlamaModel | CheckpointModel, Field(discriminator="type")]
+class HuggingFaceModel(Config):
+    """A causal model from a folder in Hugging Face's form, with its tokenizer."""
+
+    type: Literal["huggingface"]
+    """Take the model from a folder: `config.json` and safetensors; nothing of it is run."""
+    path: str
+    """The folder."""
+
+
+Model = Annotated[
+    LlamaModel | Qwen3Model | Olmo2Model | Gpt2Model | Qwen3MoeModel | CheckpointModel | HuggingFaceModel,
+    Field(discriminator="type"),
+]
 
 
 class NoAdapter(Config):

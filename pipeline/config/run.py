@@ -9,10 +9,11 @@ from pydantic import Field, NonNegativeInt, model_validator
 from pipeline.config.base import Config
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.data import CorpusData, Data, DataPhase
+from pipeline.config.decoders import Decoder
 from pipeline.config.engine import Engine
 from pipeline.config.faults import Faults
 from pipeline.config.measuring import Evaluation, Tracking
-from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
+from pipeline.config.model import Adapter, Model, NoAdapter
 from pipeline.config.optimization import Batch, Duration, Optimizer, Schedule
 
 
@@ -81,11 +82,11 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def stage_fits_blocks(self) -> "RunConfig":
-        """Fine-tuning starts from a checkpoint; an adapter needs one too; pre-training reads a corpus."""
-        if self.stage == "finetune" and not isinstance(self.model, CheckpointModel):
-            raise ValueError(f"model.type ({self.model.type}) must be checkpoint when stage is finetune")
-        if self.adapter.type != "none" and not isinstance(self.model, CheckpointModel):
-            raise ValueError(f"adapter.type ({self.adapter.type}) needs model.type checkpoint")
+        """Fine-tuning starts from trained weights; an adapter needs them too; pre-training reads a corpus."""
+        if self.stage == "finetune" and isinstance(self.model, Decoder):
+            raise ValueError(f"model.type ({self.model.type}) must be checkpoint or huggingface when stage is finetune")
+        if self.adapter.type != "none" and isinstance(self.model, Decoder):
+            raise ValueError(f"adapter.type ({self.adapter.type}) needs model.type checkpoint or huggingface")
         if self.stage == "pretrain" and not isinstance(self.data, CorpusData):
             raise ValueError(f"data.type ({self.data.type}) must be corpus when stage is pretrain")
         return self
@@ -94,7 +95,7 @@ class RunConfig(Config):
     def sequences_fit_positions(self) -> "RunConfig":
         """A fresh model has positions for whole sequences."""
         length = max(stretch.sequence_length for stretch in self.stretches)
-        if isinstance(self.model, LlamaModel) and length > self.model.max_positions:
+        if isinstance(self.model, Decoder) and length > self.model.max_positions:
             raise ValueError(
                 f"data.sequence_length ({length}) must be at most model.max_positions ({self.model.max_positions})"
             )
@@ -107,6 +108,13 @@ class RunConfig(Config):
             raise ValueError(
                 f"engine.gradient_clipping ({self.engine.gradient_clipping}) must be 0 with optimizer.type muon"
             )
+        return self
+
+    @model_validator(mode="after")
+    def mup_is_adam(self) -> "RunConfig":
+        """Its learning rates are derived for Adam."""
+        if isinstance(self.model, Decoder) and self.model.init == "mup" and self.optimizer.type != "adamw":
+            raise ValueError(f"optimizer.type ({self.optimizer.type}) must be adamw when model.init is mup")
         return self
 
     @model_validator(mode="after")

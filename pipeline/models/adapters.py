@@ -7,6 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
 
 from pipeline.config.model import LoraAdapter
 from pipeline.errors import ConfigError
@@ -15,6 +16,7 @@ from pipeline.runtime.seeds import derive_seed
 
 _INSIDE = "base_model.model."
 """What peft puts before the names of the model inside."""
+_LINEAR = (nn.Linear, Conv1D)
 
 
 @torch.no_grad()
@@ -32,6 +34,7 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
         lora_alpha=adapter.alpha,
         target_modules=list(adapter.target_modules),
         lora_dropout=0.0,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     try:
@@ -39,7 +42,10 @@ def add_lora(model: PreTrainedModel, adapter: LoraAdapter, seed: int) -> nn.Modu
             wrapped = get_peft_model(model, settings, autocast_adapter_dtype=False)
     except ValueError as error:
         names = ", ".join(adapter.target_modules)
-        raise ConfigError(f"adapter.target_modules ({names}) match no layer; name the model's linear layers") from error
+        linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, _LINEAR)}
+        raise ConfigError(
+            f"adapter.target_modules ({names}) match no layer; the model's are {', '.join(sorted(linear))}"
+        ) from error
     for name, parameter in wrapped.named_parameters():
         if _is_factor(name) and not hasattr(parameter, "ds_shape"):
             parameter.copy_(_initial_factor(name, tuple(parameter.shape), seed))

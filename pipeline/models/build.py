@@ -1,40 +1,24 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from pipeline.config.model import LlamaModel
-from pipeline.models.initialization import initial_weights
+from pipeline.config.decoders import Decoder
+from pipeline.models.forms import decoder_config
+from pipeline.models.initialization import SCALED, Spread, initial_weights
 from pipeline.models.weights import fill_model
 from pipeline.tokenizer.base import Tokenizer
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def transformers_config(model: LlamaModel, tokenizer: Tokenizer) -> PretrainedConfig:
+llama_config = decoder_config
+
+
+def transformers_config(model: Decoder, tokenizer: Tokenizer) -> PretrainedConfig:
     """Our config of a fresh model as transformers' own."""
-    return llama_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id)
-
-
-def llama_config(model: LlamaModel, vocab_size: int, eos_id: int | None, pad_id: int | None) -> LlamaConfig:
-    """A Llama-form config for a vocabulary of a given size."""
-    return LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=model.hidden_size,
-        intermediate_size=model.intermediate_size,
-        num_hidden_layers=model.num_layers,
-        num_attention_heads=model.num_heads,
-        num_key_value_heads=model.num_key_value_heads,
-        max_position_embeddings=model.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
-        tie_word_embeddings=model.tie_embeddings,
-        initializer_range=model.init_std,
-        bos_token_id=None,
-        eos_token_id=eos_id,
-        pad_token_id=pad_id,
-        use_cache=False,
-    )
+    return decoder_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id)
 
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
@@ -45,10 +29,12 @@ def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrai
     return model
 
 
-def fresh_model(config: PretrainedConfig, seed: int, dtype: str, attention: str) -> PreTrainedModel:
+def fresh_model(
+    config: PretrainedConfig, seed: int, dtype: str, attention: str, spread: Spread = SCALED
+) -> PreTrainedModel:
     """A model with initial weights, the same on every rank, at every ZeRO stage and world size."""
     model = empty_model(config, dtype, attention)
-    fill_model(model, initial_weights(model, seed))
+    fill_model(model, initial_weights(model, seed, spread))
     return model
 
 

@@ -1,20 +1,46 @@
 """Floating-point operations of a training step, for model FLOPs utilisation (Chowdhery et al. 2022, appendix B)."""
 
-from transformers import PretrainedConfig
+import json
+from functools import lru_cache
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 
 def training_flops_per_token(config: PretrainedConfig, sequence_length: int) -> float:
-    """FLOPs per token of one forward and backward pass over a Llama-form model, without recomputation.
+    """FLOPs per token of one forward and backward pass over a decoder of any form, without recomputation.
 
-    6 for each weight that takes part in a matrix product (2 forward, 4 backward; the embedding look-up is none), and
-    for attention 6 * L * num_layers * num_heads * head_size: two products of L * head_size multiply-adds per head, of
+    6 for each weight that takes part in a matrix product of a token (2 forward, 4 backward): see `active_weights`.
+    For attention 6 * L * num_layers * num_heads * head_size: two products of L * head_size multiply-adds per head, of
     which causal masking leaves half.
     """
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    query = config.num_attention_heads * head_size
-    key_value = config.num_key_value_heads * head_size
-    attention_weights = config.hidden_size * (2 * query + 2 * key_value)
-    feed_forward_weights = 3 * config.hidden_size * config.intermediate_size
-    weights = config.num_hidden_layers * (attention_weights + feed_forward_weights)
-    weights += config.hidden_size * config.vocab_size
-    return 6.0 * weights + 6.0 * sequence_length * config.num_hidden_layers * query
+    attention = sequence_length * config.num_hidden_layers * config.num_attention_heads * head_size
+    return 6.0 * (_active_weights_of(config.to_json_string()) + attention)
+
+
+def active_weights(model: PreTrainedModel) -> float:
+    """Weights that take part in matrix products of one token; the model may be weightless.
+
+    Embeddings are looked up, and count only as the output projection, if they are that, too; norms and biases are no
+    products. Of a stack of experts those count that a token is sent to. The router counts whole.
+    """
+    matrices = [
+        parameter
+        for module in model.modules()
+        if not isinstance(module, nn.Embedding)
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim >= 2
+    ]
+    return sum(one.numel() * (_active_share(model.config) if one.ndim == 3 else 1.0) for one in matrices)
+
+
+def _active_share(config: PretrainedConfig) -> float:
+    return config.num_experts_per_tok / config.num_local_experts
+
+
+@lru_cache(maxsize=8)
+def _active_weights_of(form: str) -> float:
+    with torch.device("meta"):
+        return active_weights(AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads(form))))

@@ -5,15 +5,19 @@ taken in fp32 of the bf16 operands and rounded to bf16, which is what the hardwa
 the speed of fp32.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.pytorch_utils import Conv1D
 
 WIDE_ATTENTION = "sdpa_wide"
+WIDE_EXPERTS = "grouped_mm_wide"
 
 
 def lacks_bf16(device: torch.device) -> bool:
@@ -22,13 +26,18 @@ def lacks_bf16(device: torch.device) -> bool:
 
 
 def widen_products(model: PreTrainedModel) -> None:
-    """Take a bf16 model's matrix products in fp32: its linear layers' and its attention's."""
+    """Take a bf16 model's matrix products in fp32: its linear layers', its attention's and its experts'."""
     AttentionInterface.register(WIDE_ATTENTION, _wide_attention)
     AttentionMaskInterface.register(WIDE_ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     model.set_attn_implementation(WIDE_ATTENTION)
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = _WideLinear
+        elif type(module) is Conv1D:
+            module.__class__ = _WideConv1D
+    if any(hasattr(module, "_apply_gate") for module in model.modules()):  # what transformers gives stacked experts
+        ALL_EXPERTS_FUNCTIONS.register(WIDE_EXPERTS, _wide_experts)
+        model.set_experts_implementation(WIDE_EXPERTS)
 
 
 class _WideLinear(nn.Linear):
@@ -37,6 +46,26 @@ class _WideLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         bias = None if self.bias is None else self.bias.float()
         return linear(input.float(), self.weight.float(), bias).to(input.dtype)
+
+
+class _WideConv1D(Conv1D):
+    """GPT-2's linear layer, whose weight lies the other way round, with its product taken in fp32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x.float(), self.weight.float().T, self.bias.float()).to(x.dtype)
+
+
+def _wide_experts(
+    experts: nn.Module, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """A mixture of experts in fp32; what lies between an expert's two products is not rounded."""
+    shape = ("num_experts", "has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "_is_expert_parallel")
+    wide = SimpleNamespace(
+        **{name: getattr(experts, name) for name in (*shape, "_apply_gate")},
+        gate_up_proj=experts.gate_up_proj.float(), down_proj=experts.down_proj.float(),
+    )  # fmt: skip
+    output = ALL_EXPERTS_FUNCTIONS["grouped_mm"](wide, hidden_states.float(), top_k_index, top_k_weights.float())
+    return output.to(hidden_states.dtype)
 
 
 def _wide_attention(

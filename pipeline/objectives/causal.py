@@ -7,15 +7,17 @@ from torch.nn.functional import cross_entropy
 from pipeline.data.batch import IGNORED
 from pipeline.models.attention import packed_arguments
 from pipeline.models.blocks import MANY_FORMS
+from pipeline.objectives.router import router_arguments, with_router_loss
 
 
 class CausalLoss(nn.Module):
     """A causal language model whose forward pass returns the summed loss of a micro batch."""
 
-    def __init__(self, model: nn.Module, compile_loss: bool = False) -> None:
-        """Wrap a transformers or peft causal model."""
+    def __init__(self, model: nn.Module, compile_loss: bool = False, vocab_size: int | None = None) -> None:
+        """Wrap a transformers or peft causal model; where `vocab_size` is given, ids from there on count nowhere."""
         super().__init__()
         self.model = model
+        self._vocab_size = vocab_size
         self._sum = summed_loss
         if compile_loss:
             self._sum = torch.compile(summed_loss, dynamic=False, recompile_limit=MANY_FORMS)
@@ -32,8 +34,10 @@ class CausalLoss(nn.Module):
                 piece begins where they do not go on by one, and none sees another. None: every row is one piece.
         """
         packed = {} if position_ids is None else packed_arguments(position_ids, self.model.config._attn_implementation)
-        logits = self.model(input_ids=input_ids, use_cache=False, **packed).logits
-        return self._sum(logits, labels)
+        routed = router_arguments(self.model)
+        output = self.model(input_ids=input_ids, use_cache=False, **routed, **packed)
+        loss = self._sum(output.logits[..., : self._vocab_size], labels)
+        return with_router_loss(loss, output.router_logits, labels, self.model.config) if routed else loss
 
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pipeline.config.base import Config
 from pipeline.config.data import CorpusData, InstructData
-from pipeline.config.model import CheckpointModel
+from pipeline.config.model import CheckpointModel, HuggingFaceModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import open_corpus
 from pipeline.data.holes import read_withdrawn
 from pipeline.errors import CorpusError
+from pipeline.models.safetensors_folder import read_form, weight_files
 from pipeline.stages.data.plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import check_run_folder, read_run
 from pipeline.tokenizer.load import load_tokenizer
@@ -25,6 +26,9 @@ def check_inputs(config: Config) -> None:
         return
     if isinstance(config.model, CheckpointModel):
         read_run(config.model.run)
+    if isinstance(config.model, HuggingFaceModel):
+        read_form(config.model.path)
+        weight_files(config.model.path)
     if isinstance(config.data, CorpusData):
         _check_sources(config.data)
     else:

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from pipeline.config.checkpoints import Checkpoints
+from pipeline.config.decoders import Decoder
 from pipeline.config.model import LoraAdapter
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
@@ -154,7 +155,8 @@ def _copy_speed(values: torch.Tensor) -> float:
 
 
 def _parts(config: RunConfig, cost: Cost) -> str:
-    guess = "" if vocabulary(config) or config.model.type == "checkpoint" else f"; {USUAL_VOCABULARY:,} words assumed"
+    known = vocabulary(config) or not isinstance(config.model, Decoder)
+    guess = "" if known else f"; {USUAL_VOCABULARY:,} words assumed"
     return f"{cost.weight_bytes / 1e9:.3f} of weights, {cost.moment_bytes / 1e9:.3f} of moments{guess}"
 
 

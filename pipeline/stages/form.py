@@ -6,10 +6,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.config.data import CorpusData
-from pipeline.config.model import LlamaModel
+from pipeline.config.decoders import Decoder
+from pipeline.config.model import HuggingFaceModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
-from pipeline.models.build import llama_config
+from pipeline.models.forms import decoder_config
+from pipeline.models.safetensors_folder import read_form
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import read_model_config
 from pipeline.tokenizer.load import load_tokenizer
@@ -20,8 +22,10 @@ USUAL_VOCABULARY = 32_768
 
 def weightless_model(config: RunConfig, vocab_size: int) -> PreTrainedModel:
     """A config's model on the meta device, without adapter; a fresh one of so large a vocabulary."""
-    if isinstance(config.model, LlamaModel):
-        form = llama_config(config.model, vocab_size, eos_id=None, pad_id=None)
+    if isinstance(config.model, Decoder):
+        form = decoder_config(config.model, vocab_size, eos_id=None, pad_id=None)
+    elif isinstance(config.model, HuggingFaceModel):
+        form = read_form(config.model.path)
     else:
         read_run(config.model.run)
         form = read_model_config(config.model.run)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.data import CorpusData
-from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.decoders import Decoder
+from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.conversations import Conversations
@@ -20,14 +21,15 @@ from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, transformers_config
-from pipeline.models.initialization import initial_weights
+from pipeline.models.initialization import Spread, initial_weights, muon_fault
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.safetensors_folder import read_form
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.plan import source_names, withdrawn_files
 from pipeline.stages.run_folder import read_run
-from pipeline.stages.trained import Base, load_base
+from pipeline.stages.trained import Base, load_start
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
@@ -71,6 +73,9 @@ def _tokenizer_folder(config: RunConfig) -> Path:
     if isinstance(config.model, CheckpointModel):
         read_run(config.model.run)  # a missing run is told before its tokenizer
         return Path(config.model.run) / "tokenizer"
+    if isinstance(config.model, HuggingFaceModel):
+        read_form(config.model.path)  # as is a missing folder
+        return Path(config.model.path)
     assert isinstance(config.data, CorpusData)
     corpus = open_corpus(config.data.sources[0].corpus, config.data.cache)
     corpus.manifest.shards("train", config.data.sources[0].source)  # a missing corpus is told before its tokenizer
@@ -135,13 +140,10 @@ def open_base(config: RunConfig, tokenizer: Tokenizer, step: int | None = None) 
     Raises:
         CheckpointError, TokenizerError: In one sentence.
     """
-    if not isinstance(config.model, CheckpointModel):
+    if isinstance(config.model, Decoder):
         return None
-    base = load_base(config.model.run, step or config.model.step, average=config.model.average)
-    if base.tokenizer_fingerprint != tokenizer.fingerprint():
-        raise TokenizerError(
-            f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
-        )
+    base = load_start(config.model, step)
+    _require_tokenizer(config, base, tokenizer)
     return base
 
 
@@ -168,16 +170,23 @@ def build(
     form = base.form if base else transformers_config(config.model, tokenizer)
     _check_positions(config, form)
     with building or nullcontext():
-        model: torch.nn.Module = empty_model(form, "fp32", engine.attention)
-        if base:
-            base.require_fit(model)
-        weights = base.weights if base else initial_weights(model, config.seed)
+        model = empty_model(form, "fp32", engine.attention)
+        weights = base.weights(model) if base else _initial(config, tokenizer, model)
+        if config.optimizer.type == "muon" and (fault := muon_fault(model)):
+            raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
         if engine.precision == "bf16" and lacks_bf16(device):
             widen_products(model)
+        wrapped: torch.nn.Module = model
         if isinstance(config.adapter, LoraAdapter):
-            model = add_lora(model, config.adapter, config.seed)
-            weights = adapted_weights(model, weights, config.seed)
-    return Ingredients(CausalLoss(model, compile_loss=engine.compile), weights, form, base)
+            wrapped = add_lora(model, config.adapter, config.seed)
+            weights = adapted_weights(wrapped, weights, config.seed)
+    loss = CausalLoss(wrapped, compile_loss=engine.compile, vocab_size=tokenizer.vocab_size)
+    return Ingredients(loss, weights, form, base)
+
+
+def _initial(config: RunConfig, tokenizer: Tokenizer, model: PreTrainedModel) -> Weights:
+    assert isinstance(config.model, Decoder)
+    return initial_weights(model, config.seed, Spread.of(config.model, tokenizer.vocab_size))
 
 
 def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
@@ -187,4 +196,18 @@ def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
         raise ConfigError(
             f"data.sequence_length ({length}) exceeds the model's max_positions ({form.max_position_embeddings});"
             " lower the one or raise the other"
+        )
+
+
+def _require_tokenizer(config: RunConfig, base: Base, tokenizer: Tokenizer) -> None:
+    """A run's model takes the run's tokenizer; one from elsewhere any that it has ids for."""
+    if isinstance(config.model, CheckpointModel) and base.tokenizer_fingerprint != tokenizer.fingerprint():
+        raise TokenizerError(
+            f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
+        )
+    ids = base.form.vocab_size
+    if tokenizer.vocab_size > ids:
+        raise TokenizerError(
+            f"tokenizer {_tokenizer_folder(config)} has {tokenizer.vocab_size} ids and the model {ids};"
+            " give the one that the model was trained with"
         )

@@ -35,7 +35,7 @@ from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_b
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
-from pipeline.stages.trained import Base
+from pipeline.stages.trained import Base, other_weights
 from pipeline.stages.uploads import upload_seconds, uploader
 from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import GoBack
@@ -105,10 +105,7 @@ class Session:
         config, started_from = self._config, self._commit.state["base"] if self._commit else None
         base = open_base(config, self._data.tokenizer, started_from and started_from["step"])
         if self._commit is not None and started_from != (base and base.to_json()):
-            raise CheckpointError(
-                f"model.run {config.model.run} holds other weights at step {started_from['step']} than this run"
-                " started from; restore that checkpoint"
-            )
+            raise other_weights(config.model, started_from["step"])
         return base
 
     def _sealed(self, ingredients: Ingredients) -> dict[str, str]:

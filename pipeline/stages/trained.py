@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.weights import find_checkpoint, saved_weights
@@ -18,6 +19,8 @@ from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.safetensors_folder import folder_digest, folder_weights, read_form
+from pipeline.models.vocabulary import trim_vocabulary
 from pipeline.models.weights import Weights, fill_model, misfits, weights_of
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.seal import require_seal
@@ -42,31 +45,26 @@ class TrainedModel:
 class Base:
     """The model that another run starts from, and which bytes it is."""
 
-    run: Path
     form: PretrainedConfig
     """transformers' config of it."""
-    weights: Weights
-    """Adapters merged."""
-    tokenizer_fingerprint: str
+    weights: Callable[[PreTrainedModel], Weights]
+    """Its weights, adapters merged, for a model of its form; raises CheckpointError unless they are that model's."""
+    tokenizer_fingerprint: str | None
+    """The tokenizer it was trained with; of a model from elsewhere nothing tells."""
     steps: tuple[int, ...]
-    """The checkpoints whose mean it is, newest first."""
+    """The checkpoints whose mean it is, newest first; none of a model from elsewhere."""
     digest: str
-    """sha256 over the checkpoints' files."""
+    """sha256 over the files of the checkpoints, or the folder."""
 
     @property
-    def step(self) -> int:
+    def step(self) -> int | None:
         """The newest of them."""
-        return self.steps[0]
-
-    def require_fit(self, model: torch.nn.Module) -> None:
-        """Raise CheckpointError unless its weights are those of a model, no more and no less."""
-        _require_fit(model, self.weights, self.run)
+        return self.steps[0] if self.steps else None
 
     def model(self, dtype: str, attention: str) -> PreTrainedModel:
         """The whole model, its weights rounded. Raises CheckpointError unless they are this model's."""
         model = empty_model(self.form, "fp32", attention)
-        self.require_fit(model)
-        fill_model(model, self.weights)
+        fill_model(model, self.weights(model))
         round_weights(model, dtype)
         return model
 
@@ -95,7 +93,8 @@ def load_trained(
     base = load_base(run, step, average=average)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
     model = base.model(dtype, attention or config.engine.attention).eval()
-    return TrainedModel(model, tokenizer, config, base.step, Path(run), base.steps)
+    trim_vocabulary(model, tokenizer.vocab_size)
+    return TrainedModel(model, tokenizer, config, base.steps[0], Path(run), base.steps)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -107,6 +106,28 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
         widen_products(trained.model)
     trained.model.to(device)
     return trained
+
+
+def load_start(model: CheckpointModel | HuggingFaceModel, step: int | None) -> Base:
+    """What a run starts from; its weights are not read yet. Raises RunError or CheckpointError.
+
+    Args:
+        model: Where it is.
+        step: The newest checkpoint that goes into it, where it is of a run; None: as `model` says.
+    """
+    if isinstance(model, HuggingFaceModel):
+        path = model.path
+        return Base(read_form(path), lambda whole: folder_weights(path, whole), None, (), folder_digest(path))
+    return load_base(model.run, step or model.step, average=model.average)
+
+
+def other_weights(model: CheckpointModel | HuggingFaceModel, step: int | None) -> CheckpointError:
+    """That what a run started from is not there any more."""
+    if isinstance(model, HuggingFaceModel):
+        return CheckpointError(f"model.path {model.path} holds other weights than this run started from; restore them")
+    return CheckpointError(
+        f"model.run {model.run} holds other weights at step {step} than this run started from; restore that checkpoint"
+    )
 
 
 def load_base(run: str | Path, step: int | None, *, average: int = 1) -> Base:
@@ -122,7 +143,8 @@ def load_base(run: str | Path, step: int | None, *, average: int = 1) -> Base:
     if isinstance(config.adapter, LoraAdapter):
         weights = _merged(config, commits[0], weights)
     steps = tuple(commit.step for commit in commits)
-    return Base(Path(run), read_model_config(run), weights, commits[0].state["tokenizer"], steps, digest(commits))
+    fitting = partial(_fitting, weights, run)
+    return Base(read_model_config(run), fitting, commits[0].state["tokenizer"], steps, digest(commits))
 
 
 def _find(run: str | Path, step: int | None, number: int) -> list[tuple[Path, Commit]]:
@@ -147,26 +169,24 @@ def round_weights(model: PreTrainedModel, dtype: str) -> None:
 
 def _merged(config: RunConfig, commit: Commit, weights: Weights) -> Weights:
     """A LoRA run's weights: its base, which must be the very bytes it was trained on, plus its updates."""
-    assert isinstance(config.model, CheckpointModel)
+    assert isinstance(config.model, CheckpointModel | HuggingFaceModel)
     assert isinstance(config.adapter, LoraAdapter)
     expected = commit.state["base"]
-    base = load_base(config.model.run, expected["step"], average=config.model.average)
+    base = load_start(config.model, expected["step"])
     if base.digest != expected["digest"]:
-        raise CheckpointError(
-            f"run {config.output} was trained on other weights than run {config.model.run} step {base.step} holds now;"
-            " restore that checkpoint"
-        )
+        where = config.model.path if base.step is None else f"run {config.model.run} step {base.step}"
+        raise CheckpointError(f"run {config.output} was trained on other weights than {where} holds now; restore them")
     wrapped = add_lora(base.model("fp32", "sdpa"), config.adapter, config.seed)
-    _require_fit(wrapped, weights, config.output, only=".lora_")
-    fill_model(wrapped, weights)
+    fill_model(wrapped, _fitting(weights, config.output, wrapped, only=".lora_"))
     return weights_of(merge_lora(wrapped))
 
 
-def _require_fit(model: torch.nn.Module, weights: Weights, run: str | Path, only: str = "") -> None:
-    """Raise CheckpointError unless all weights of a model whose name holds `only` are given, and no other."""
+def _fitting(weights: Weights, run: str | Path, model: torch.nn.Module, only: str = "") -> Weights:
+    """The same. Raises CheckpointError unless they are all of a model's whose name holds `only`, and no others."""
     if strange := [name for name in misfits(model, weights) if only in name or name in weights.shapes]:
         names = ", ".join(strange[:3])
         raise CheckpointError(f"the checkpoint of run {run} does not fit its model ({names}); was model.json changed?")
+    return weights
 
 
 def digest(commits: Sequence[Commit]) -> str:
