@@ -27,6 +27,9 @@ class Engine(Config):
     timeout_seconds: PositiveInt = 1800
     """How long a collective may take before the job is aborted."""
 
+    sequence_parallel: PositiveInt = 1
+    """Ranks that share each sequence, all of them with a stretch of it (Ulysses; arXiv:2309.14509)."""
+
     @model_validator(mode="after")
     def stage_zero_is_fp32(self) -> "Engine":
         """DeepSpeed refuses fp32 gradient accumulation over bf16 parameters at stage 0."""
@@ -39,4 +42,11 @@ class Engine(Config):
         """DeepSpeed offloads its own partitions only."""
         if self.zero_stage == 0 and self.offload_optimizer:
             raise ValueError("offload_optimizer (true) must be false at zero_stage 0; or use zero_stage 1")
+        return self
+
+    @model_validator(mode="after")
+    def shared_sequences_need_a_fused_attention(self) -> "Engine":
+        """Eager attention has no interface that could be put around, and makes a dense mask of the whole sequence."""
+        if self.sequence_parallel > 1 and self.attention == "eager":
+            raise ValueError("attention (eager) must be sdpa or flash_attention_2 with sequence_parallel above 1")
         return self

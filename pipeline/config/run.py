@@ -102,6 +102,19 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def sequences_can_be_shared(self) -> "RunConfig":
+        """Ranks that share a sequence have equally long stretches of it, and equally many heads."""
+        size = self.engine.sequence_parallel
+        for length in {stretch.sequence_length for stretch in self.stretches}:
+            if length % size:
+                raise ValueError(
+                    f"data.sequence_length ({length}) must be a multiple of engine.sequence_parallel ({size})"
+                )
+        if isinstance(self.model, Decoder) and self.model.num_heads % size:
+            raise ValueError(f"engine.sequence_parallel ({size}) must divide model.num_heads ({self.model.num_heads})")
+        return self
+
+    @model_validator(mode="after")
     def muon_is_not_clipped(self) -> "RunConfig":
         """DeepSpeed clips after Muon's orthogonalisation: the update would shrink, not the gradient."""
         if self.optimizer.type == "muon" and self.engine.gradient_clipping > 0:

@@ -16,9 +16,11 @@ from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import IGNORED, Batch, MicroBatch
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
+from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.blocks import compile_blocks
 from pipeline.models.weights import whole_shape
 from pipeline.runtime.seeds import derive_seed
@@ -33,7 +35,7 @@ class StepOutcome:
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, a scalar."""
     digest: str
-    """xxh3 of the tensors this rank passed to forward, in order: inputs, labels, positions where there are any."""
+    """xxh3 of this rank's rows as they went forward, in order: inputs, labels, positions where there are any."""
     skipped: bool
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
     forward_seconds: float
@@ -51,6 +53,9 @@ class Engine:
         self._plain_norm: torch.Tensor | None = None  # at stage 0, where DeepSpeed keeps none
         self._is_muon = isinstance(config.optimizer, Muon)
         self._guard = LossGuard(model)
+        self.mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
+        """Which rows are this rank's."""
+        self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
@@ -77,7 +82,7 @@ class Engine:
         first backward pass: DeepSpeed averages gradients over ranks, so each sum is scaled by ranks / tokens.
 
         Args:
-            batch: This rank's micro batches.
+            batch: The micro batches of this rank's data rank; ranks that share them are given the same.
             learning_rate_share: Learning rate as a share of its peak.
         """
         self._set_learning_rates(learning_rate_share)
@@ -115,13 +120,15 @@ class Engine:
         if digest is not None:
             for part in parts:
                 digest.update(part.numpy().data)
+        if self._sequence is not None:
+            parts = self._sequence.cut(parts)
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
         count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
         tokens = torch.tensor(count, device=self.group.device)
         dist.all_reduce(tokens)
-        return tokens
+        return tokens // self.mesh.ranks_per_row  # each of them counted whole rows
 
     def _set_learning_rates(self, share: float) -> None:
         for group in self._deepspeed.optimizer.param_groups:

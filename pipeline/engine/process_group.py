@@ -29,7 +29,7 @@ class ProcessGroup:
     def __init__(self, ranks: Ranks, timeout_seconds: int) -> None:
         """Join the other ranks of the job."""
         self.ranks = ranks
-        timeout = timedelta(seconds=timeout_seconds)
+        self._timeout = timeout = timedelta(seconds=timeout_seconds)
         self.device = _device(ranks)
         _complete_environment(ranks)
         _leave_out_shared_memory_op()
@@ -47,6 +47,12 @@ class ProcessGroup:
         """Leave in order, also after an error on all ranks; after any other one a rank may be gone."""
         if error is None or getattr(error, "on_all_ranks", False):
             self.close()
+
+    def neighbours(self, size: int) -> Any:
+        """torch's process group of this rank where each `size` ranks in a row are one; all ranks call it."""
+        firsts = range(0, self.ranks.world_size, size)
+        groups = [dist.new_group(range(first, first + size), timeout=self._timeout) for first in firsts]
+        return groups[self.ranks.rank // size]
 
     def gather(self, value: Value) -> list[Value]:
         """Every rank's value, on every rank."""

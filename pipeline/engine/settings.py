@@ -7,11 +7,13 @@ import torch
 from pipeline.config.optimization import AdamW, Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
+from pipeline.engine.mesh import mesh_of
 
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given."""
-    accumulation = Share(0, world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
+    """What `deepspeed.initialize` is given. Ranks that share sequences are to DeepSpeed as if each had its own."""
+    data_world_size = mesh_of(config.engine, 0, world_size).data_world_size
+    accumulation = Share(0, data_world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
     settings: dict[str, Any] = {
         "train_batch_size": config.batch.micro_size * accumulation * world_size,
         "train_micro_batch_size_per_gpu": config.batch.micro_size,

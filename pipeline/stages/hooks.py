@@ -119,9 +119,9 @@ class Hooks:
         data, config, group = self._around.data, self._around.config, self._around.engine.group
         if data.held_out is None:
             return []
-        settings, ranks, micro_size = config.evaluation, group.ranks, config.batch.micro_size
+        settings, mesh, micro_size = config.evaluation, self._around.engine.mesh, config.batch.micro_size
         mine = partial(batches, data.held_out, data.held_out_cut, micro_size, settings.max_sequences)
-        held_out = group.agree(lambda: list(mine(ranks.rank, ranks.world_size)))
+        held_out = group.agree(lambda: list(mine(mesh.data_rank, mesh.data_world_size)))
         byte_lengths = torch.as_tensor(data.tokenizer.byte_lengths())
         engine, tracker = self._around.engine, self._around.tracker
         return [EvaluationHook(engine, tracker, held_out, byte_lengths, settings.every_steps, self._beating)]
@@ -148,7 +148,7 @@ class Hooks:
     def _documents(self, step: int) -> str:
         """Some of the documents that a step, counted from 1, reads."""
         around = self._around
-        start = Start(0, around.engine.group.ranks.world_size, around.config.batch.micro_size)
+        start = Start(0, around.engine.mesh.data_world_size, around.config.batch.micro_size)
         run = Explained(Path(around.config.output), around.config, around.data, self._feed.order, self._end, step,
                         (start,), ())  # fmt: skip
         return some_documents(run, step)

@@ -17,12 +17,14 @@ from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
 
 def print_training_plan(config: RunConfig) -> None:
     """Print the resolved config, the generated DeepSpeed dict and the memory estimate. Builds no weights."""
-    world_size = ranks_from_environment().world_size
+    shared = config.engine.sequence_parallel
+    world_size = max(ranks_from_environment().world_size, shared)
     print(dump(config))
     settings = deepspeed_dict(config, world_size)
-    if empty := settings["train_batch_size"] - config.batch.global_size:
+    rows = settings["train_batch_size"] // shared  # DeepSpeed counts a row on each rank that shares it
+    if empty := rows - config.batch.global_size:
         size = f"batch.global_size is {config.batch.global_size}"
-        print(f"# {size}; DeepSpeed's batch is {settings['train_batch_size']}, {empty} of weight 0")
+        print(f"# {size}; DeepSpeed's batch is {rows}, {empty} of weight 0")
     print(json.dumps(settings, indent=1))
     print_memory(config, world_size)
 

@@ -244,7 +244,8 @@ class Session:
             _log.warning("changed since the run was last started: %s", line)
         event = "resume" if self._commit else "start"
         self._journal.write(event, step=step, branch=branch, num_steps=self._end.num_steps,
-                            world_size=self._group.ranks.world_size, micro_size=self._config.batch.micro_size,
+                            world_size=self._group.ranks.world_size,
+                            data_world_size=self._engine.mesh.data_world_size, micro_size=self._config.batch.micro_size,
                             changed=changed)  # fmt: skip
         _log.info("%s at step %d of %d", event, step, self._end.num_steps)
         self._end.warn()

@@ -15,6 +15,7 @@ from pipeline.data.order import Order
 from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.shared_folder import prove_shared_folder
+from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup, known_everywhere, told_in_one_sentence
 from pipeline.errors import CheckpointError, CorpusError
 from pipeline.runtime.files import write_text
@@ -52,6 +53,7 @@ def train(config: RunConfig) -> int:
         stop_request = stack.enter_context(closing(StopRequest()))
         group = stack.enter_context(ProcessGroup(ranks, config.engine.timeout_seconds))
         with told_in_one_sentence():
+            group.agree(lambda: mesh_of(config.engine, ranks.rank, ranks.world_size))
             data = group.agree(lambda: open_data(config))
             return _run(config, data, group, stop_request, stack)
 

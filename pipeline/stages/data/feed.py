@@ -12,6 +12,7 @@ from pipeline.data.batch import Batch
 from pipeline.data.loader import Loader, Sequences, Share
 from pipeline.data.order import Order
 from pipeline.data.phases import DamagedChunk
+from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import TarmacError
 from pipeline.runtime.journal import Journal
@@ -33,7 +34,8 @@ class DataFeed:
         self.waited_seconds = 0.0
         """How long this rank alone waited for the last batch."""
         self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
-        self._share = Share(group.ranks.rank, group.ranks.world_size, config.batch.micro_size)
+        mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
+        self._share = Share(mesh.data_rank, mesh.data_world_size, config.batch.micro_size)
         self._ahead = config.data.cache.ahead if isinstance(config.data, CorpusData) else 0
         leaves_out = isinstance(config.data, CorpusData) and config.data.on_damage == "skip"
         self._agreement = DataAgreement(source, group, leaves_out)

@@ -28,6 +28,7 @@ class Start(NamedTuple):
     step: int
     """Steps made before it."""
     world_size: int
+    """Shares of rows: ranks, but those that take the same rows count as one."""
     micro_size: int
 
 
@@ -109,7 +110,8 @@ def _sessions(folder: Path, config: RunConfig) -> tuple[Start, ...]:
     for event in Journal(folder).read():
         if event["event"] in ("start", "resume"):
             micro_size = event.get("micro_size", config.batch.micro_size)
-            found.append(Start(event["step"], event["world_size"], micro_size))
+            data_world_size = event.get("data_world_size", event["world_size"])
+            found.append(Start(event["step"], data_world_size, micro_size))
         elif event["event"] == ROLLBACK and found:
             found.append(found[-1]._replace(step=event["step"]))
     return tuple(found)

@@ -31,7 +31,8 @@ class EvaluationHook:
         Args:
             engine: What is evaluated.
             tracker: Where rows go; only rank 0's is used.
-            batches: This rank's share of the held-out sequences; as many batches on every rank.
+            batches: This rank's share of the held-out sequences, the same for ranks that share rows; as many on every
+                rank.
             byte_lengths: UTF-8 bytes of each token id, int64 of shape (vocabulary,).
             every: Steps between evaluations.
             through: What batches are taken through, such as a word to the watchdog before each.
@@ -40,7 +41,7 @@ class EvaluationHook:
         self._engine, self._tracker, self._batches, self._every = engine, tracker, batches, every
         labels = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
         totals = engine.group.sum(torch.tensor([len(labels), int(byte_lengths[labels].sum())]))
-        self._tokens, self._bytes = int(totals[0]), int(totals[1])
+        self._tokens, self._bytes = (int(total) // engine.mesh.ranks_per_row for total in totals)
 
     def __call__(self, info: StepInfo) -> None:
         """Evaluate when it is time."""
