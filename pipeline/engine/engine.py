@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
-from pipeline.data.batch import IGNORED, Batch, MicroBatch
+from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
-from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.models.blocks import compile_blocks
+from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -34,8 +35,10 @@ class StepOutcome:
     """xxh3 of the tensors this rank passed to forward, in order: inputs, labels, positions where there are any."""
     skipped: bool
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
-    forward_seconds: float
-    """What this rank's forward passes took; up to ZeRO 2 no other rank has a part in it."""
+    times: Stopwatch
+    """How long its parts took on this rank; up to ZeRO 2 no other rank has a part in the forward passes."""
+    row_sums: torch.Tensor | None
+    """Losses of each of this rank's rows, summed: fp32 of shape (R,); None where the objective tells none apart."""
 
 
 class Engine:
@@ -49,6 +52,7 @@ class Engine:
         self._plain_norm: torch.Tensor | None = None  # at stage 0, where DeepSpeed keeps none
         self._is_muon = isinstance(config.optimizer, Muon)
         self._guard = LossGuard(model)
+        self._times = Stopwatch(group.device)
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
@@ -57,6 +61,9 @@ class Engine:
         )
         if self._is_muon and config.engine.zero_stage > 0:
             look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
+        self._deepspeed.allreduce_gradients = measured(
+            self._deepspeed.allreduce_gradients, "communication", lambda: self._times
+        )
 
     @property
     def config(self) -> RunConfig:
@@ -82,18 +89,33 @@ class Engine:
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
-        loss_sum = torch.zeros((), device=self.group.device)
-        digest, stopwatch = xxhash.xxh3_128(), Stopwatch(self.group.device)
+        loss_sum, rows = torch.zeros((), device=self.group.device), []
+        digest, self._times = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
-            self._deepspeed.set_gradient_accumulation_boundary(left == 0)  # their number may change between steps
-            with stopwatch.running():
-                loss = self._forward(micro_batch, digest)
-            self._guard.watch(loss)
-            self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
-            self._step(is_boundary=left == 0)
-            loss_sum += loss.detach()
+            loss_sum += self._pass(micro_batch, scale, digest, is_boundary=left == 0)
+            rows.append(self._row_sums())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
-        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, stopwatch.seconds())
+        told = [one for one in rows if one is not None]
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, self._times,
+                           torch.cat(told) if len(told) == len(rows) else None)  # fmt: skip
+
+    def _pass(
+        self, micro_batch: MicroBatch, scale: torch.Tensor, digest: xxhash.xxh3_128, is_boundary: bool
+    ) -> torch.Tensor:
+        """Forward and backward of a micro batch, and the update behind the last one; its sum of losses, detached."""
+        self._deepspeed.set_gradient_accumulation_boundary(is_boundary)  # their number may change between steps
+        with self._times.running("forward"):
+            loss = self._forward(micro_batch, digest)
+        self._guard.watch(loss)
+        with self._times.running("backward"):
+            self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
+        with self._times.running("optimizer"):
+            self._step(is_boundary)
+        return loss.detach()
+
+    def _row_sums(self) -> torch.Tensor | None:
+        objective = self._deepspeed.module
+        return objective.row_sums if isinstance(objective, Objective) else None
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
@@ -116,8 +138,7 @@ class Engine:
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
-        count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
-        tokens = torch.tensor(count, device=self.group.device)
+        tokens = torch.tensor(int(batch.row_tokens.sum()), device=self.group.device)
         dist.all_reduce(tokens)
         return tokens
 
