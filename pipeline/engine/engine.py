@@ -99,6 +99,17 @@ class Engine:
         return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, self._times,
                            torch.cat(told) if len(told) == len(rows) else None)  # fmt: skip
 
+    def rehearse(self, batch: Batch) -> None:
+        """Train on a batch but for the update, which is refused on all ranks: it takes a step's memory, and no trace
+        of it stays, neither in the training state nor in the generators of random numbers.
+
+        What an update takes besides is not rehearsed.
+        """
+        devices = [self.group.device] if self.group.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._guard.refusing():
+            outcome = self.train_step(batch, learning_rate_share=0.0)
+        assert outcome.skipped, "a rehearsal made an update"
+
     def _pass(
         self, micro_batch: MicroBatch, scale: torch.Tensor, digest: xxhash.xxh3_128, is_boundary: bool
     ) -> torch.Tensor:

@@ -5,13 +5,15 @@ import time
 from typing import Any
 
 import deepspeed
+import torch
 
 from pipeline.engine.engine import Engine
 from pipeline.engine.norms import squared_parameter_norm
+from pipeline.engine.out_of_memory import largest_batch
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.stopwatch import PARTS
 from pipeline.runtime.ranks import ranks_from_environment
-from tests.distributed.training_body import rank_batch, run_config, start
+from tests.distributed.training_body import rank_batch, run_config, start, train, weights_digest
 
 
 def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -19,17 +21,25 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     group = ProcessGroup(ranks_from_environment(), 60)
     results = []
     for changes in configs:
+        rehearsed = start(run_config(**changes), group)
+        generator = torch.random.get_rng_state()
+        rehearsed.rehearse(largest_batch(rehearsed.config, group.ranks.world_size))
+        assert torch.equal(torch.random.get_rng_state(), generator)
+        curve = [*train(rehearsed, range(3)), weights_digest(rehearsed)]
+        rehearsed.close()
         engine = start(run_config(**changes), group)
-        engine.train_step(_batch(engine, 0), 1.0)
+        plain = train(engine, range(1))
         begin = time.perf_counter()
         outcome = engine.train_step(_batch(engine, 1), 1.0)
         seconds = time.perf_counter() - begin
         assert outcome.row_sums is not None
+        plain += [float(group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens), *train(engine, range(2, 3))]
         squares = float(group.sum(squared_parameter_norm(engine).reshape(1)))
         results.append({
             "seconds": seconds, "parts": {part: outcome.times.seconds(part) for part in PARTS},
             "rows": outcome.row_sums.tolist(), "loss": float(outcome.loss_sum),
             "norm": math.sqrt(squares), "whole_norm": _whole_norm(engine),
+            "rehearsed": curve, "plain": [*plain, weights_digest(engine)],
         })  # fmt: skip
         engine.close()
     group.close()

@@ -39,3 +39,10 @@ def test_parts_of_a_step_are_within_it(results, number):
         assert min(parts.values()) > 0
         assert parts["communication"] < parts["backward"]
         assert parts["forward"] + parts["backward"] + parts["optimizer"] < result[number]["seconds"]
+
+
+@pytest.mark.parametrize("number", range(len(CONFIGS)))
+def test_a_rehearsal_leaves_no_trace(results, number):
+    for result in results:
+        assert result[number]["rehearsed"] == result[number]["plain"]
+        assert len(set(result[number]["plain"])) == 4
