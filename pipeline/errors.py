@@ -59,6 +59,10 @@ class DivergenceError(TarmacError):
     on_all_ranks = True
 
 
+class MemoryShortError(TarmacError):
+    """A rank needs more memory than it can get."""
+
+
 class PeerLostError(TarmacError):
     """Another rank of the job ended; this one cannot go on."""
 

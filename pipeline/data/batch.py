@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,14 @@ class Batch:
     """Number of the step, from 0."""
     micro_batches: tuple[MicroBatch, ...]
     """As many on every rank."""
+    sources: torch.Tensor | None = None
+    """Of each row of all micro batches, R in all, the number of its source: int64 of shape (R,), -1 where a row is
+    empty. None where rows are of no sources."""
+
+    @cached_property
+    def row_tokens(self) -> torch.Tensor:
+        """Labels of each row that are scored, int64 of shape (R,)."""
+        return torch.cat([(one.labels != IGNORED).sum(dim=1) for one in self.micro_batches])
 
 
 class Rows:

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from pipeline.data.ahead import fetch_upcoming
 from pipeline.data.batch import Batch, Rows
@@ -59,6 +60,7 @@ class Loader:
         """Join sequences, their order and this rank's share of it; shards that are elsewhere come so many ahead."""
         self._source, self._order, self._share, self._pad_id, self._ahead = source, order, share, pad_id, ahead
         self._memory = BatchMemory()
+        self._numbers = {name: number for number, name in enumerate(source.shards)}
 
     def batch(self, step: int) -> Batch:
         """This rank's part of a step."""
@@ -76,15 +78,15 @@ class Loader:
             make=self._memory.tensor,
         )
         rows.holes = setting.holes
-        is_empty = np.ones(number, dtype=bool)
+        sources = np.full(number, -1)
         for part in parts:
             mine, which = self._share.rows(part.places)
-            is_empty[which] = False
+            sources[which] = self._numbers[part.at.source]
             if len(mine):
                 pieces = self._order.cuts.pieces(part.at)
                 self._source.fill(rows, which, part.at, pieces, part.sequences[mine])
-        rows.clear(is_empty)
-        return Batch(step, rows.micro_batches(self._share.micro_size))
+        rows.clear(sources < 0)
+        return Batch(step, rows.micro_batches(self._share.micro_size), torch.from_numpy(sources))
 
     def batches(self, first_step: int, last_step: int | None = None, depth: int = 2) -> Generator[Batch, None, None]:
         """Batches of steps [first_step, last_step), or without end; up to `depth` are prepared ahead.

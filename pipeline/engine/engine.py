@@ -14,15 +14,16 @@ from transformers import PreTrainedModel
 
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
-from pipeline.data.batch import IGNORED, Batch, MicroBatch
+from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
-from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.blocks import compile_blocks
 from pipeline.models.weights import whole_shape
+from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -38,8 +39,10 @@ class StepOutcome:
     """xxh3 of this rank's rows as they went forward, in order: inputs, labels, positions where there are any."""
     skipped: bool
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
-    forward_seconds: float
-    """What this rank's forward passes took; up to ZeRO 2 no other rank has a part in it."""
+    times: Stopwatch
+    """How long its parts took on this rank; up to ZeRO 2 no other rank has a part in the forward passes."""
+    row_sums: torch.Tensor | None
+    """Losses of each of this rank's rows, summed: fp32 of shape (R,); None where the objective tells none apart."""
 
 
 class Engine:
@@ -56,6 +59,7 @@ class Engine:
         self.mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
         """Which rows are this rank's."""
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
+        self._times = Stopwatch(group.device)
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
@@ -64,6 +68,9 @@ class Engine:
         )
         if self._is_muon and config.engine.zero_stage > 0:
             look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
+        self._deepspeed.allreduce_gradients = measured(
+            self._deepspeed.allreduce_gradients, "communication", lambda: self._times
+        )
 
     @property
     def config(self) -> RunConfig:
@@ -89,18 +96,44 @@ class Engine:
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
-        loss_sum = torch.zeros((), device=self.group.device)
-        digest, stopwatch = xxhash.xxh3_128(), Stopwatch(self.group.device)
+        loss_sum, rows = torch.zeros((), device=self.group.device), []
+        digest, self._times = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
-            self._deepspeed.set_gradient_accumulation_boundary(left == 0)  # their number may change between steps
-            with stopwatch.running():
-                loss = self._forward(micro_batch, digest)
-            self._guard.watch(loss)
-            self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
-            self._step(is_boundary=left == 0)
-            loss_sum += loss.detach()
+            loss_sum += self._pass(micro_batch, scale, digest, is_boundary=left == 0)
+            rows.append(self._row_sums())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
-        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, stopwatch.seconds())
+        told = [one for one in rows if one is not None]
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, self._times,
+                           torch.cat(told) if len(told) == len(rows) else None)  # fmt: skip
+
+    def rehearse(self, batch: Batch) -> None:
+        """Train on a batch but for the update, which is refused on all ranks: it takes a step's memory, and no trace
+        of it stays, neither in the training state nor in the generators of random numbers.
+
+        What an update takes besides is not rehearsed.
+        """
+        devices = [self.group.device] if self.group.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._guard.refusing():
+            outcome = self.train_step(batch, learning_rate_share=0.0)
+        assert outcome.skipped, "a rehearsal made an update"
+
+    def _pass(
+        self, micro_batch: MicroBatch, scale: torch.Tensor, digest: xxhash.xxh3_128, is_boundary: bool
+    ) -> torch.Tensor:
+        """Forward and backward of a micro batch, and the update behind the last one; its sum of losses, detached."""
+        self._deepspeed.set_gradient_accumulation_boundary(is_boundary)  # their number may change between steps
+        with self._times.running("forward"):
+            loss = self._forward(micro_batch, digest)
+        self._guard.watch(loss)
+        with self._times.running("backward"):
+            self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
+        with self._times.running("optimizer"):
+            self._step(is_boundary)
+        return loss.detach()
+
+    def _row_sums(self) -> torch.Tensor | None:
+        objective = self._deepspeed.module
+        return objective.row_sums if isinstance(objective, Objective) else None
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
@@ -125,8 +158,7 @@ class Engine:
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
-        count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
-        tokens = torch.tensor(count, device=self.group.device)
+        tokens = torch.tensor(int(batch.row_tokens.sum()), device=self.group.device)
         dist.all_reduce(tokens)
         return tokens // self.mesh.ranks_per_row  # each of them counted whole rows
 

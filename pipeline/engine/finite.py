@@ -1,6 +1,8 @@
 """What DeepSpeed leaves out where it refuses an update whose gradient is not finite: see docs/design/engine.md."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,10 +24,20 @@ class LossGuard:
         smallest = min(trainable, key=lambda parameter: math.prod(whole_shape(parameter)))
         smallest.register_hook(self._spoil)
         self._is_finite = torch.tensor(True)
+        self._refuses = False
 
     def watch(self, loss: torch.Tensor) -> None:
         """Of this loss the next backward pass will be."""
-        self._is_finite = loss.detach().isfinite()
+        self._is_finite = torch.zeros_like(loss, dtype=torch.bool) if self._refuses else loss.detach().isfinite()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Inside, every loss is taken for one that is not finite: steps make no update."""
+        self._refuses = True
+        try:
+            yield
+        finally:
+            self._refuses = False
 
     def _spoil(self, gradient: torch.Tensor) -> torch.Tensor:
         return torch.where(self._is_finite, gradient, torch.nan)

@@ -36,8 +36,11 @@ def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> 
     )
 
 
-def peak_memory_bytes() -> int:
-    """Most memory this process has used: on the GPU if it has one, else resident on the host."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory_bytes() -> dict[str, int]:
+    """Most memory this process has used by now: `memory`, what tensors took on the GPU, `memory_reserved`, what torch
+    holds there, and `host_memory`, resident on the host; without a GPU that is `memory`, the only one."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not torch.cuda.is_available():
+        return {"memory": resident}
+    used, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"memory": used, "memory_reserved": reserved, "host_memory": resident}

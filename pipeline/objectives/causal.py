@@ -7,10 +7,11 @@ from torch.nn.functional import cross_entropy
 from pipeline.data.batch import IGNORED
 from pipeline.models.attention import packed_arguments
 from pipeline.models.blocks import MANY_FORMS
+from pipeline.objectives.objective import Objective
 from pipeline.objectives.router import router_arguments, with_router_loss
 
 
-class CausalLoss(nn.Module):
+class CausalLoss(Objective):
     """A causal language model whose forward pass returns the summed loss of a micro batch."""
 
     def __init__(self, model: nn.Module, compile_loss: bool = False, vocab_size: int | None = None) -> None:
@@ -36,10 +37,12 @@ class CausalLoss(nn.Module):
         packed = {} if position_ids is None else packed_arguments(position_ids, self.model.config._attn_implementation)
         routed = router_arguments(self.model)
         output = self.model(input_ids=input_ids, use_cache=False, **routed, **packed)
-        loss = self._sum(output.logits[..., : self._vocab_size], labels)
+        loss, self.row_sums = self._sum(output.logits[..., : self._vocab_size], labels)
         return with_router_loss(loss, output.router_logits, labels, self.model.config) if routed else loss
 
 
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in fp32, summed; 0 when no label is valid."""
-    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy in fp32, summed, 0 when no label is valid; and beside it the sums of rows, (B,), detached."""
+    losses = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    rows = losses.view(labels.shape).sum(dim=1)
+    return rows.sum(), rows.detach()

@@ -14,6 +14,7 @@ from pipeline.data.validation import batches
 from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine
+from pipeline.engine.norms import squared_parameter_norm
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
@@ -83,7 +84,7 @@ class Hooks:
         pulse = Pulse(group)
         self._metrics = MetricsHook(
             around.engine, around.tracker, every, Totals(**state.get("totals", {})), config.tokens_by_length,
-            around.flops, around.peak,
+            around.flops, around.peak, partial(squared_parameter_norm, around.engine), several_sources(around.data),
         )  # fmt: skip
         self._spikes = SpikeHook(
             group, pulse, config.faults.spikes, Journal(folder), state=state.get("spikes"),
@@ -152,3 +153,9 @@ class Hooks:
         run = Explained(Path(around.config.output), around.config, around.data, self._feed.order, self._end, step,
                         (start,), ())  # fmt: skip
         return some_documents(run, step)
+
+
+def several_sources(data: TrainingData) -> tuple[str, ...]:
+    """Names of the sources of training data by their numbers in batches; none if one is all there is."""
+    names = tuple(data.source.shards)
+    return names if len(names) > 1 else ()

@@ -16,6 +16,7 @@ from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Saver
 from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
+from pipeline.engine.out_of_memory import largest_batch, require_host_memory
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
@@ -32,6 +33,7 @@ from pipeline.stages.data.plan import order_of
 from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.hooks import Hooks, Surroundings
 from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_base
+from pipeline.stages.plan import count_parameters
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
@@ -82,6 +84,7 @@ class Session:
         watchdog.beat("measuring the device")
         peak, self._peak_origin = peak_flops(group.device)
         self._peak = float(group.sum(torch.tensor([peak])))
+        self._require_memory()
         watchdog.beat("building the model")
         base = group.agree(self._open_base)
         building = partitioned(config, group)
@@ -92,6 +95,7 @@ class Session:
             STATE_KEY: group.main_decides(lambda: self._sealed(ingredients)),
         }  # fmt: skip
         self._engine = self._start_engine(ingredients)
+        self._rehearse()
         self._saver = Saver(
             self._engine, self._folder / "checkpoints", exclude_frozen=self._excludes_frozen,
             asynchronous=config.checkpoints.asynchronous, tidy=self._tidy,
@@ -99,6 +103,18 @@ class Session:
         self._uploader = group.agree(lambda: uploader(config, self._journal, self._facts[STATE_KEY]))
         if self._uploader is not None and commit is not None:
             self._uploader.offer(commit.step)
+
+    def _require_memory(self) -> None:
+        """On a GPU a rehearsal tells it better, once there is a model; of low-rank updates most weights are frozen."""
+        if self._group.device.type == "cpu" and self._config.adapter.type == "none":
+            number = count_parameters(self._config, self._data.tokenizer.vocab_size)
+            require_host_memory(self._config, number, self._group)
+
+    def _rehearse(self) -> None:
+        """The largest batch of the run, before data are consumed: memory that is short is told of now."""
+        if self._group.device.type == "cuda":
+            self._watchdog.beat("rehearsing the largest batch")
+            self._engine.rehearse(largest_batch(self._config, self._engine.mesh.data_world_size))
 
     def _open_base(self) -> Base | None:
         """What the run starts from, which must be what it started from when it began."""

@@ -16,6 +16,7 @@ from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.shared_folder import prove_shared_folder
 from pipeline.engine.mesh import mesh_of
+from pipeline.engine.out_of_memory import out_of_memory_told
 from pipeline.engine.process_group import ProcessGroup, known_everywhere, told_in_one_sentence
 from pipeline.errors import CheckpointError, CorpusError
 from pipeline.runtime.files import write_text
@@ -52,7 +53,7 @@ def train(config: RunConfig) -> int:
     with ExitStack() as stack:
         stop_request = stack.enter_context(closing(StopRequest()))
         group = stack.enter_context(ProcessGroup(ranks, config.engine.timeout_seconds))
-        with told_in_one_sentence():
+        with told_in_one_sentence(), out_of_memory_told(config, group):
             group.agree(lambda: mesh_of(config.engine, ranks.rank, ranks.world_size))
             data = group.agree(lambda: open_data(config))
             return _run(config, data, group, stop_request, stack)

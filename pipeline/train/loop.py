@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from pipeline.data.batch import Batch
 from pipeline.engine.engine import Engine
+from pipeline.engine.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class StepInfo:
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
     own_seconds: float = 0.0
     """What this rank spent waiting for its data and in forward passes, in which up to ZeRO 2 no other has a part."""
+    data_seconds: float = 0.0
+    """What it spent until its batch had come, waiting for others' included."""
+    hooks_seconds: float = 0.0
+    """What hooks took after the step before; it is not part of `seconds`."""
+    times: Stopwatch = field(default_factory=lambda: Stopwatch(torch.device("cpu")))
+    """How long the parts of the step took on the device."""
+    row_sums: torch.Tensor | None = None
+    """Losses of each of this rank's rows, summed: fp32 of shape (R,), on the device; None where none are told apart."""
 
 
 Hook = Callable[[StepInfo], None]
@@ -67,7 +76,7 @@ def steps(
         beat: Told what begins now.
     """
     beat("waiting for the first batch")
-    start = time.perf_counter()
+    start, hooks_seconds = time.perf_counter(), 0.0
     for batch in batches:
         until_batch = time.perf_counter() - start
         beat(f"step {batch.step + 1}: training")
@@ -86,12 +95,17 @@ def steps(
             seconds=now - start,
             is_last=is_last(made),
             skipped=outcome.skipped,
-            own_seconds=(waited() if waited else until_batch) + outcome.forward_seconds,
+            own_seconds=(waited() if waited else until_batch) + outcome.times.seconds("forward"),
+            data_seconds=until_batch,
+            hooks_seconds=hooks_seconds,
+            times=outcome.times,
+            row_sums=outcome.row_sums,
         )
         if is_last(made):
             return
         beat(f"step {made + 1}: waiting for data")
         start = time.perf_counter()
+        hooks_seconds = start - now
 
 
 def run(infos: Iterable[StepInfo], hooks: Iterable[Hook]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from pipeline.data.batch import Batch
 from pipeline.engine.engine import Engine
+from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CorpusError, DivergenceError
 from pipeline.models.build import fresh_model, llama_config
@@ -154,7 +156,8 @@ def looped(group: ProcessGroup, most: int) -> dict[str, Any]:
     """Rows, warnings and errors of a run some steps of which break, until too many in a row do."""
     engine, breaking = start({"zero_stage": 2, "precision": "fp32"}, group)
     rows, told = Rows(), Told("tarmac.train")
-    metrics = MetricsHook(engine, rows, 2, Totals(), engine.config.tokens_by_length, float, 1.0)
+    metrics = MetricsHook(engine, rows, 2, Totals(), engine.config.tokens_by_length, float, 1.0,
+                          partial(squared_parameter_norm, engine))  # fmt: skip
 
     def batches(names: list[str | None]) -> Iterator[Batch]:
         for step, name in enumerate(names):

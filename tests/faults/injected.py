@@ -1,10 +1,12 @@
 """Faults that the test puts into a rank before it trains; the product knows nothing of them."""
 
 import os
+import resource
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import torch
 
 from pipeline.cli import main
@@ -40,4 +42,17 @@ def stuck(words: Sequence[str], rank: int, step: int) -> int:
         return train_step(self, batch, share)
 
     Engine.train_step = sleeping  # type: ignore[method-assign]
+    return main(words)
+
+
+def cramped(words: Sequence[str], more_bytes: int) -> int:
+    """Train, and from the first step on let the address space grow by so much only."""
+    train_step = Engine.train_step
+
+    def limited(self: Engine, batch: Batch, share: float) -> Any:
+        most = psutil.Process().memory_info().vms + more_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        return train_step(self, batch, share)
+
+    Engine.train_step = limited  # type: ignore[method-assign]
     return main(words)

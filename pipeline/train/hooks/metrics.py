@@ -1,15 +1,18 @@
 """Loss, learning rate, throughput: gathered over a few steps, then one row."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from pipeline.engine.engine import Engine
 from pipeline.engine.memory import peak_memory_bytes
 from pipeline.runtime.logs import get_logger
+from pipeline.train.hooks.by_source import LossBySource, added
+from pipeline.train.hooks.step_parts import StepParts, step_figures
 from pipeline.train.loop import StepInfo
 from pipeline.train.tracking.tracker import Tracker
 
@@ -35,6 +38,10 @@ class Totals:
     """Updates of the whole run that were skipped, because a loss or the gradient was not finite."""
     skipped_in_a_row: int = 0
     """How many of them no update was made after."""
+    loss_by_source: dict[str, float] = field(default_factory=dict)
+    """Losses in nats since the last row, by source; none where rows are not told apart."""
+    tokens_by_source: dict[str, float] = field(default_factory=dict)
+    """Valid tokens since then, by source."""
 
 
 class MetricsHook:
@@ -49,6 +56,8 @@ class MetricsHook:
         tokens_by_length: Callable[[int], Counter[int]],
         flops: Callable[[int], float],
         peak: float,
+        squared_norm: Callable[[], torch.Tensor],
+        sources: Sequence[str] = (),
     ) -> None:
         """Set up.
 
@@ -61,15 +70,19 @@ class MetricsHook:
                 counts padding, too, and utilisation is the share that is none of it: positions that predict something.
             flops: Floating-point operations of a token of a sequence of some length.
             peak: Such operations that all devices could make in a second.
+            squared_norm: Sum of the squares of this rank's part of the weights, a scalar.
+            sources: Names of the sources by their numbers in batches; none if there is nothing to tell apart.
         """
         self._engine, self._tracker, self._every = engine, tracker, every
         self._tokens_by_length, self._flops, self._peak = tokens_by_length, flops, peak
+        self._squared_norm, self._sources = squared_norm, tuple(sources)
         self._reset(totals)
 
     def _reset(self, totals: Totals) -> None:
         self._totals = totals
         self._loss_sum: torch.Tensor | None = None
         self._tokens: torch.Tensor | None = None
+        self._by_source, self._parts = LossBySource(self._sources), StepParts()
         self._last: StepInfo | None = None
         self._seconds = 0.0
         self._steps = 0
@@ -86,6 +99,7 @@ class MetricsHook:
             self._totals = replace(self._totals, skipped_updates=skipped, skipped_in_a_row=row)
         else:
             self._add(info)
+        self._parts.add(info)
         self._steps += 1
         self._last = info
         self._seconds += info.seconds
@@ -96,6 +110,8 @@ class MetricsHook:
         loss_sum = info.loss_sum.double()  # in fp64 the sum is exact, wherever an interruption divides it
         self._loss_sum = loss_sum if self._loss_sum is None else self._loss_sum + loss_sum
         self._tokens = info.num_tokens if self._tokens is None else self._tokens + info.num_tokens
+        if self._sources:
+            self._by_source.add(info)
         room = self._totals.room + self._room(info.step, 1).total()
         self._totals = replace(self._totals, room=room, skipped_in_a_row=0)
 
@@ -103,8 +119,17 @@ class MetricsHook:
         """What the next row is made of so far; all ranks call it, and wait for the device."""
         if self._loss_sum is None or self._tokens is None:
             return self._totals
-        loss_sum = self._totals.loss_sum + float(self._engine.group.sum(self._loss_sum.reshape(1)))
-        return replace(self._totals, loss_sum=loss_sum, num_tokens=self._totals.num_tokens + int(self._tokens))
+        was, mine = self._totals, self._by_source.sums().cpu()
+        sums = self._engine.group.sum(torch.cat([self._loss_sum.cpu().reshape(1), mine.reshape(-1)])).tolist()
+        losses = sums[1 : 1 + len(self._sources)]
+        tokens = [number / self._engine.mesh.ranks_per_row for number in sums[1 + len(self._sources) :]]
+        return replace(
+            was,
+            loss_sum=was.loss_sum + sums[0],
+            num_tokens=was.num_tokens + int(self._tokens),
+            loss_by_source=added(was.loss_by_source, self._sources, losses),
+            tokens_by_source=added(was.tokens_by_source, self._sources, tokens),
+        )
 
     def _room(self, step: int, number: int) -> Counter[int]:
         """Positions of so many steps up to one, by the length of their sequences."""
@@ -129,12 +154,15 @@ class MetricsHook:
                 norm, _shown(learned[f"train/{norm}"], 3),
                 f"{performance['perf/tokens_per_second']:,.0f}", 100 * performance["perf/mfu"],
             )  # fmt: skip
-        self._reset(replace(totals, tokens_seen=tokens_seen, loss_sum=0.0, num_tokens=0, room=0))
+        self._reset(replace(totals, tokens_seen=tokens_seen, loss_sum=0.0, num_tokens=0, room=0,
+                            loss_by_source={}, tokens_by_source={}))  # fmt: skip
 
     def _learned(self, totals: Totals) -> dict[str, float | None]:
         """Where no update was made, there is no loss; of the norm, only the last step counts."""
+        tokens = totals.tokens_by_source
         return {
             "train/loss": totals.loss_sum / totals.num_tokens if totals.num_tokens else None,
+            **{f"train/loss/{name}": totals.loss_by_source[name] / tokens[name] for name in tokens if tokens[name]},
             "train/learning_rate": self._engine.learning_rate(),
             f"train/{self._engine.norm_name}_norm": self._engine.norm(),
             "train/utilisation": totals.num_tokens / totals.room if totals.room else None,
@@ -142,14 +170,18 @@ class MetricsHook:
         }
 
     def _performance(self, step: int) -> dict[str, float]:
-        """Of this session's steps; those whose update was skipped took as long."""
-        room = self._room(step, self._steps)
+        """Of this session's steps; those whose update was skipped took as long. All ranks call it."""
+        group, room = self._engine.group, self._room(step, self._steps)
         flops = sum(number * self._flops(length) for length, number in room.items())
+        mine = torch.tensor(self._parts.seconds(), dtype=torch.float64) / self._steps / group.ranks.world_size
+        *parts, squares = group.sum(torch.cat([mine, self._squared_norm().double().cpu().reshape(1)])).tolist()
         return {
             "perf/tokens_per_second": room.total() / self._seconds,
             "perf/mfu": flops / self._seconds / self._peak,
             "perf/step_seconds": self._seconds / self._steps,
-            "perf/memory_bytes": float(peak_memory_bytes()),
+            **step_figures(parts, self._seconds / self._steps),
+            **{f"perf/{name}_bytes": float(group.max(used)) for name, used in peak_memory_bytes().items()},
+            "train/parameter_norm": math.sqrt(squares),
         }
 
 

@@ -69,6 +69,20 @@ def test_shares_part_the_global_batch(world_size: int, micro_size: int, global_s
     )
 
 
+@given(st.integers(1, 3), st.integers(1, 7), st.integers(1, 20), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_batch_tells_the_source_and_the_tokens_of_each_row(
+    world_size: int, micro_size: int, global_size: int, step: int
+) -> None:
+    for rank in range(world_size):
+        batch = loader(rank, world_size, micro_size, global_size).batch(step)
+        assert batch.sources is not None
+        labels = torch.cat([one.labels for one in batch.micro_batches])
+        assert batch.row_tokens.tolist() == [int((row != IGNORED).sum()) for row in labels]
+        for row, source in zip(labels.tolist(), batch.sources.tolist(), strict=True):
+            assert {token // 10_000 for token in row if token != IGNORED} == ({source} if source >= 0 else set())
+
+
 @given(st.integers(1, 64), st.integers(1, 7), st.integers(1, 40), st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
 def test_a_global_batch_does_not_depend_on_the_number_of_ranks(

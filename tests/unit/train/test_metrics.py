@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections import Counter
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -12,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.batch import Batch
+from pipeline.data.batch import IGNORED, Batch, MicroBatch
 from pipeline.engine.engine import Engine
+from pipeline.engine.stopwatch import Stopwatch
 from pipeline.train.hooks.metrics import MetricsHook, Totals
 from pipeline.train.loop import StepInfo
 from tests.unit.train.rows import Rows
@@ -24,24 +26,42 @@ TOKENS = [60, 64, 70, 96, 90, 10]
 EVERY = 4
 """Steps of a row."""
 
+SOURCES = ("first", "second")
+
 
 def room(step: int) -> Counter[int]:
     return Counter({32: 64 * min(step, 2), 48: 96 * max(0, step - 2)})
 
 
 def hook_of(tracker: Rows, totals: Totals) -> MetricsHook:
-    ranks = SimpleNamespace(is_main=True)
-    group = SimpleNamespace(ranks=ranks, sum=lambda tensor: tensor)
+    ranks = SimpleNamespace(is_main=True, world_size=1)
+    group = SimpleNamespace(ranks=ranks, sum=lambda tensor: tensor, max=lambda value: value)
     engine: Any = SimpleNamespace(group=group, norm_name="gradient", norm=lambda: 1.0, learning_rate=lambda: 1e-3)
-    return MetricsHook(cast(Engine, engine), tracker, EVERY, totals, room, flops=lambda length: float(length), peak=1e6)
+    return MetricsHook(cast(Engine, engine), tracker, EVERY, totals, room, flops=lambda length: float(length), peak=1e6,
+                       squared_norm=lambda: torch.tensor(9.0), sources=SOURCES)  # fmt: skip
 
 
 def info(step: int, skipped: bool = False) -> StepInfo:
-    """A step whose loss is 2 per token, and a half more with each step; one that was skipped has none."""
+    """A step whose loss is 2 per token, and a half more with each step; one that was skipped has none.
+
+    Two thirds of its tokens are of a row of the second source, the others of the first, and a row is empty.
+    """
     tokens = TOKENS[step - 1]
-    loss = math.nan if skipped else (1.5 + step / 2) * tokens
-    return StepInfo(step, Batch(step - 1, ()), torch.tensor(loss), torch.tensor(tokens), "", 1.0, 0.5,
-                    step == len(TOKENS), skipped)  # fmt: skip
+    of_rows = torch.tensor([tokens - tokens * 2 // 3, tokens * 2 // 3, 0])
+    labels = torch.where(torch.arange(96) < of_rows[:, None], 1, IGNORED)
+    batch = Batch(step - 1, (MicroBatch(labels, labels),), torch.tensor([0, 1, -1]))
+    per_token = math.nan if skipped else 1.5 + step / 2
+    return StepInfo(step, batch, torch.tensor(per_token * tokens), torch.tensor(tokens), "", 1.0, 0.5,
+                    step == len(TOKENS), skipped, data_seconds=0.1, hooks_seconds=0.2, times=times(),
+                    row_sums=(per_token * of_rows).float())  # fmt: skip
+
+
+def times() -> Stopwatch:
+    """Of a step with a part that takes some time."""
+    stopwatch = Stopwatch(torch.device("cpu"))
+    with stopwatch.running("forward"):
+        time.sleep(0.002)
+    return stopwatch
 
 
 def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
@@ -55,6 +75,22 @@ def test_a_row_tells_how_much_of_the_sequences_is_used() -> None:
     first = tracker.rows[0][1]
     assert first["perf/tokens_per_second"] == pytest.approx(320 / 2, rel=0.05)
     assert first["perf/mfu"] == pytest.approx((128 * 32 + 192 * 48) / 2 / 1e6, rel=0.05)
+
+
+def test_a_row_tells_what_steps_spend_their_time_on() -> None:
+    tracker = Rows()
+    hook = hook_of(tracker, Totals())
+    for step in range(1, 5):
+        hook(info(step))
+    row = cast(dict[str, float], tracker.rows[0][1])
+    assert row["perf/data_seconds"] == pytest.approx(0.1)
+    assert row["perf/hooks_seconds"] == pytest.approx(0.2)
+    assert 0.002 <= row["perf/forward_seconds"] < 0.1
+    assert row["perf/backward_seconds"] == row["perf/optimizer_seconds"] == row["perf/communication_seconds"] == 0
+    inside = row["perf/data_seconds"] + row["perf/forward_seconds"]
+    assert row["perf/other_share"] == pytest.approx(1 - inside / row["perf/step_seconds"])
+    assert row["train/parameter_norm"] == 3
+    assert row["perf/memory_bytes"] > 1e6
 
 
 def test_throughput_counts_steps_whose_update_was_skipped() -> None:
@@ -78,6 +114,10 @@ def test_a_row_is_made_of_the_updates_that_were_made(skipped: list[bool]) -> Non
         positions = sum(64 if step <= 2 else 96 for step in made)
         assert row["train/loss"] == (losses / tokens if made else None)
         assert row["train/utilisation"] == (tokens / positions if made else None)
+        second = [TOKENS[step - 1] * 2 // 3 for step in made]
+        weighted = sum(number * (1.5 + step / 2) for number, step in zip(second, made, strict=True))
+        assert row.get("train/loss/second") == (pytest.approx(weighted / sum(second)) if made else None)
+        assert ("train/loss/first" in row) == bool(made)
         assert row["train/tokens"] == sum(TOKENS[n] for n in range(end) if not skipped[n])
         assert row["train/skipped_updates"] == sum(skipped[:end])
     assert hook.skipped_in_a_row == next((n for n, one in enumerate(reversed(skipped)) if not one), 6)
