@@ -134,7 +134,7 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
     if isinstance(config.model, CheckpointModel):
         base = load_base(
             config.model.run, base_step or config.model.step,
-            average=config.model.average, dtype="fp32", attention=engine.attention,
+            average=config.model.average, ema=config.model.ema, dtype="fp32", attention=engine.attention,
         )  # fmt: skip
         if base.tokenizer_fingerprint != tokenizer.fingerprint():
             raise TokenizerError(

@@ -35,6 +35,8 @@ class TrainedModel:
     run: Path
     steps: tuple[int, ...]
     """The checkpoints whose mean it is, newest first; `step` alone where nothing was averaged."""
+    ema: bool = False
+    """Whether it is of the average that the run kept of its weights."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class Base:
 
 
 def load_trained(
-    run: str | Path, step: int | None = None, *, average: int = 1, dtype: str = "bf16", attention: str | None = None
+    run: str | Path,
+    step: int | None = None,
+    *,
+    average: int = 1,
+    ema: bool = False,
+    dtype: str = "bf16",
+    attention: str | None = None,
 ) -> TrainedModel:
     """The model of a run's checkpoint, the newest good one by default.
 
@@ -67,6 +75,7 @@ def load_trained(
         run: The run folder.
         step: Which checkpoint.
         average: The mean of the weights of so many checkpoints, that one and those before it.
+        ema: The average of its weights that the run kept, instead of the weights.
         dtype: `bf16` or `fp32`; the master weights are rounded to it.
         attention: Which attention; by default the one it was trained with.
 
@@ -75,9 +84,9 @@ def load_trained(
         CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
-    base = load_base(run, step, average=average, dtype=dtype, attention=attention or config.engine.attention)
+    base = load_base(run, step, average=average, ema=ema, dtype=dtype, attention=attention or config.engine.attention)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
-    return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps)
+    return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps, ema)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -91,7 +100,9 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
     return trained
 
 
-def load_base(run: str | Path, step: int | None, *, average: int = 1, dtype: str, attention: str) -> Base:
+def load_base(
+    run: str | Path, step: int | None, *, average: int = 1, ema: bool = False, dtype: str, attention: str
+) -> Base:
     """A checkpoint's model, or the mean of several, with adapters merged, to start from.
 
     Of low-rank updates both factors are averaged, as all that was trained is. Raises RunError or CheckpointError.
@@ -99,7 +110,7 @@ def load_base(run: str | Path, step: int | None, *, average: int = 1, dtype: str
     config = read_run(run)
     folders, commits = zip(*_find(run, step, average), strict=True)
     require_seal(Path(run), commits[0])
-    weights = load_weights(folders[0]) if average == 1 else mean_weights(folders)
+    weights = load_weights(folders[0], ema=ema) if average == 1 else mean_weights(folders, ema=ema)
     if isinstance(config.adapter, LoraAdapter):
         model = _merged(config, commits[0], weights, attention)
     else:
@@ -135,8 +146,9 @@ def _merged(config: RunConfig, commit: Commit, weights: dict[str, torch.Tensor],
     assert isinstance(config.adapter, LoraAdapter)
     expected = commit.state["base"]
     base = load_base(
-        config.model.run, expected["step"], average=config.model.average, dtype="fp32", attention=attention
-    )
+        config.model.run, expected["step"], average=config.model.average, ema=config.model.ema, dtype="fp32",
+        attention=attention,
+    )  # fmt: skip
     if base.digest != expected["digest"]:
         raise CheckpointError(
             f"run {config.output} was trained on other weights than run {config.model.run} step {base.step} holds now;"

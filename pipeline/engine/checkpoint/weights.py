@@ -12,7 +12,7 @@ from pipeline.engine.checkpoint.commit import (
     read_commit,
     step_name,
 )
-from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER
+from pipeline.engine.checkpoint.fragments import BUFFER, EMA, FROZEN, MASTER
 from pipeline.engine.checkpoint.index import read_index
 from pipeline.engine.checkpoint.tensors import TensorReader
 from pipeline.errors import CheckpointError
@@ -55,32 +55,36 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")
 
 
-def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+def load_weights(folder: Path, *, ema: bool = False) -> dict[str, torch.Tensor]:
     """Whole fp32 weights by parameter name, of a checkpoint that `find_checkpoint` has verified.
 
-    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding.
+    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding. Or, with
+    `ema`, the average that the run kept of them.
 
     Raises:
-        CheckpointError: It is not as its index says.
+        CheckpointError: It is not as its index says, or holds no average.
     """
     index = read_index(folder)
+    if ema and not index.names(EMA):
+        raise CheckpointError(f"{folder} holds no average of its weights; leave out ema, or train with ema.decay")
     reader = TensorReader(folder, index)
     return {
         name.removeprefix(_OBJECTIVE_PREFIX): reader.whole(f"{kind}/{name}").float()
-        for kind in (MASTER, FROZEN, BUFFER)
+        for kind in (EMA if ema else MASTER, FROZEN, BUFFER)
         for name in index.names(kind)
     }
 
 
-def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """The mean of several checkpoints' weights, summed in fp64. Raises CheckpointError if they are of other models.
+def mean_weights(folders: Sequence[Path], *, ema: bool = False) -> dict[str, torch.Tensor]:
+    """The mean of several checkpoints' weights or averages, summed in fp64.
 
-    Averaging along a run's path: Izmailov et al. 2018, arXiv:1803.05407.
+    Raises CheckpointError if they are of other models. Averaging along a run's path: Izmailov et al. 2018,
+    arXiv:1803.05407.
     """
     first, *others = folders
-    totals = {name: weight.double() for name, weight in load_weights(first).items()}
+    totals = {name: weight.double() for name, weight in load_weights(first, ema=ema).items()}
     for folder in others:
-        weights = load_weights(folder)
+        weights = load_weights(folder, ema=ema)
         if {name: one.shape for name, one in weights.items()} != {name: one.shape for name, one in totals.items()}:
             raise CheckpointError(
                 f"{folder.name} is of another model than {first.name}; average checkpoints of one run"
