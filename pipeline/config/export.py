@@ -18,6 +18,8 @@ class ExportConfig(Config):
     """Which checkpoint; the newest good one if not given."""
     average: PositiveInt = 1
     """The mean of the weights of so many checkpoints, that one and those before it (arXiv:1803.05407)."""
+    ema: bool = False
+    """The average of its weights that the run kept (`ema.decay`), instead of the weights."""
     output: str
     """The folder to write; it must not exist."""
     dtype: Literal["bf16", "fp32"] = "bf16"

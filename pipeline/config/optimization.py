@@ -22,6 +22,26 @@ class AdamW(Config):
     """Added to the denominator."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled weight decay, on matrices only."""
+    decay_embeddings: bool = True
+    """Whether embeddings decay as other matrices do."""
+
+
+class Lion(Config):
+    """The sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675): one moment instead of two.
+
+    Its authors take a rate 3 to 10 times smaller than AdamW's, and a weight decay as much larger.
+    """
+
+    type: Literal["lion"]
+    """The optimizer."""
+    lr: PositiveFloat
+    """Peak learning rate: how far each weight moves in a step."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    """Share of the moment in the update, and in the next moment."""
+    weight_decay: NonNegativeFloat = 1.0
+    """Decoupled weight decay, on matrices only."""
+    decay_embeddings: bool = True
+    """Whether embeddings decay as other matrices do."""
 
 
 class Muon(Config):
@@ -41,11 +61,13 @@ class Muon(Config):
     """Added to AdamW's denominator."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay, on matrices only."""
+    decay_embeddings: bool = True
+    """Whether embeddings decay as other matrices do."""
     newton_schulz: Literal["standard", "gram"] = "standard"
     """Form of the orthogonalisation; `standard` runs in bf16, `gram` in fp16, either in fp32 where that is missing."""
 
 
-Optimizer = Annotated[AdamW | Muon, Field(discriminator="type")]
+Optimizer = Annotated[AdamW | Lion | Muon, Field(discriminator="type")]
 
 
 class Schedule(Config):
@@ -83,6 +105,13 @@ class Schedule(Config):
         if self.type == "inverse_sqrt" and not (self.warmup_steps or self.warmup_tokens):
             raise ValueError("type inverse_sqrt needs warmup_steps or warmup_tokens above 0: it falls by their measure")
         return self
+
+
+class Ema(Config):
+    """An exponential moving average of the weights beside them, in fp32; checkpoints hold both."""
+
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """How much of the average stays at each update, less in the first steps; no average is kept if not given."""
 
 
 class Batch(Config):

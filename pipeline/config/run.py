@@ -14,7 +14,7 @@ from pipeline.config.engine import Engine
 from pipeline.config.faults import Faults
 from pipeline.config.measuring import Evaluation, Tracking
 from pipeline.config.model import Adapter, Model, NoAdapter
-from pipeline.config.optimization import Batch, Duration, Optimizer, Schedule
+from pipeline.config.optimization import Batch, Duration, Ema, Optimizer, Schedule
 
 
 class Stretch(NamedTuple):
@@ -69,6 +69,8 @@ class RunConfig(Config):
     """How weights are updated."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
+    ema: Ema = Ema()
+    """An average of the weights."""
     engine: Engine = Engine()
     """DeepSpeed."""
     checkpoints: Checkpoints = Checkpoints()

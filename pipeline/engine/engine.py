@@ -12,13 +12,14 @@ import xxhash
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config.optimization import Muon
+from pipeline.config.optimization import Muon, Optimizer
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
+from pipeline.engine.average import WeightAverage
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
+from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.blocks import compile_blocks
@@ -61,9 +62,12 @@ class Engine:
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         self._times = Stopwatch(group.device)
         prepare_blocks(model, config)
+        self.average: WeightAverage | None = None
+        """The average of the weights, where the config wants one and the optimizer's state is prepared."""
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
-            model_parameters=parameter_groups(model, config.optimizer.weight_decay),
+            optimizer=own_optimizer(config.optimizer),
+            model_parameters=parameter_groups(model, config.optimizer),
             config=deepspeed_dict(config, group.ranks.world_size),
         )
         if self._is_muon and config.engine.zero_stage > 0:
@@ -102,6 +106,8 @@ class Engine:
             loss_sum += self._pass(micro_batch, scale, digest, is_boundary=left == 0)
             rows.append(self._row_sums())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
+        if self.average is not None and not skipped:
+            self.average.update(batch.step)
         told = [one for one in rows if one is not None]
         return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, self._times,
                            torch.cat(told) if len(told) == len(rows) else None)  # fmt: skip
@@ -216,16 +222,19 @@ def _total_norm(model: nn.Module) -> torch.Tensor:
     return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices, which decay, and the rest, which do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if len(whole_shape(parameter)) >= 2]
-    others = [parameter for parameter in trainable if len(whole_shape(parameter)) < 2]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay, "name": "matrices"},
-        {"params": others, "weight_decay": 0.0, "name": "vectors"},
+def parameter_groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: matrices, which decay, embeddings, which may, and the rest, which do not."""
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
+    for one in model.parameters():
+        if one.requires_grad:
+            spared = one in embeddings and not optimizer.decay_embeddings
+            groups["vectors" if len(whole_shape(one)) < 2 else "embeddings" if spared else "matrices"].append(one)
+    return [
+        {"params": found, "weight_decay": optimizer.weight_decay if name == "matrices" else 0.0, "name": name}
+        for name, found in groups.items()
+        if found
     ]
-    return [group for group in groups if group["params"]]
 
 
 def prepare_blocks(model: nn.Module, config: RunConfig) -> None:

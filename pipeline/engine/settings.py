@@ -1,12 +1,16 @@
 """The DeepSpeed dict, generated from our config: one truth for each number."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from pipeline.config.optimization import AdamW, Muon
+from pipeline.config.optimization import AdamW, Muon, Optimizer
+from pipeline.config.optimization import Lion as LionConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
+from pipeline.engine.lion import Lion
 from pipeline.engine.mesh import mesh_of
 
 
@@ -19,12 +23,13 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.batch.micro_size,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": config.engine.gradient_clipping,
-        "optimizer": _optimizer(config.optimizer),
+        **_named_optimizer(config.optimizer),
         "zero_optimization": _zero(config),
         "bf16": {"enabled": config.engine.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
     }
     if config.engine.zero_stage > 0:
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
@@ -52,10 +57,21 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def _optimizer(optimizer: AdamW | Muon) -> dict[str, Any]:
+def own_optimizer(optimizer: Optimizer) -> Callable[..., Lion] | None:
+    """What makes, of parameter groups, an optimizer that DeepSpeed has not; None for those that its dict names."""
+    if isinstance(optimizer, LionConfig):
+        return partial(Lion, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay)
+    return None
+
+
+def _named_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    return {} if isinstance(optimizer, LionConfig) else {"optimizer": _settings_of(optimizer)}
+
+
+def _settings_of(optimizer: AdamW | Muon) -> dict[str, Any]:
     common = {"betas": list(optimizer.betas), "eps": optimizer.eps, "weight_decay": optimizer.weight_decay}
     if isinstance(optimizer, AdamW):
-        return {"type": "AdamW", "params": {"lr": optimizer.lr, **common, "torch_adam": True}}
+        return {"type": "AdamW", "params": {"lr": optimizer.lr, **common, "torch_adam": True, "fused": True}}
     return {
         "type": "Muon",
         "params": {
@@ -69,7 +85,7 @@ def _optimizer(optimizer: AdamW | Muon) -> dict[str, Any]:
     }
 
 
-def peak_learning_rate(group: dict[str, Any], optimizer: AdamW | Muon) -> float:
+def peak_learning_rate(group: dict[str, Any], optimizer: Optimizer) -> float:
     """Peak learning rate of one of the optimizer's parameter groups."""
     if isinstance(optimizer, Muon) and not group["use_muon"]:
         return optimizer.adam_lr

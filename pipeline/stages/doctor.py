@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.decoders import Decoder
 from pipeline.config.model import LoraAdapter
-from pipeline.config.optimization import Muon
+from pipeline.config.optimization import Lion, Muon, Optimizer
 from pipeline.config.run import RunConfig
 from pipeline.engine.checkpoint.fragments import MASTER, Fragment
 from pipeline.engine.checkpoint.snapshot import Snapshot
@@ -89,7 +89,7 @@ def examine(config: RunConfig, world_size: int | None = None, mttf_hours: float 
 
 
 def checkpoint_bytes(config: RunConfig, model: nn.Module) -> tuple[int, int]:
-    """Bytes of the weights and of the optimizer's moments in a checkpoint, as ranks write them together.
+    """Bytes of the weights, with their average, and of the optimizer's moments in a checkpoint, of all ranks together.
 
     Args:
         config: The run.
@@ -98,14 +98,20 @@ def checkpoint_bytes(config: RunConfig, model: nn.Module) -> tuple[int, int]:
     trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
     saved = model.state_dict().keys()
     buffers = sum(one.nbytes for name, one in model.named_buffers() if name in saved)
-    weights = 4 * sum(one.numel() for one in trained.values()) + buffers
-    is_muon = isinstance(config.optimizer, Muon)
-    return weights, sum((4 if is_muon and _is_hidden(*one) else 8) * one[1].numel() for one in trained.items())
+    weight_bytes = 4 if config.ema.decay is None else 8
+    weights = weight_bytes * sum(one.numel() for one in trained.values()) + buffers
+    return weights, sum(_moment_bytes(config.optimizer, *one) * one[1].numel() for one in trained.items())
 
 
 def young_seconds(mttf_hours: float, cost: Cost) -> float:
     """Seconds between checkpoints by which the least time is lost."""
     return math.sqrt(2 * 3600 * mttf_hours * cost.wait_seconds)
+
+
+def _moment_bytes(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> int:
+    """What is kept of each element besides itself: two moments in fp32, or one."""
+    has_one = isinstance(optimizer, Lion) or (isinstance(optimizer, Muon) and _is_hidden(name, parameter))
+    return 4 if has_one else 8
 
 
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:

@@ -43,7 +43,9 @@ def export(config: ExportConfig) -> Path:
     """
     output = Path(config.output)
     with partial_folder(output) as partial:
-        trained = load_trained(config.run, config.step, average=config.average, dtype=config.dtype, attention="sdpa")
+        trained = load_trained(
+            config.run, config.step, average=config.average, ema=config.ema, dtype=config.dtype, attention="sdpa"
+        )
         probes = find_probes(trained)
         write_folder(trained, partial)
         verify_folder(partial, trained, probes)

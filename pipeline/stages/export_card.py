@@ -47,7 +47,7 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
         "Vocabulary": f"{trained.tokenizer.vocab_size:,} (sha256 {trained.tokenizer.fingerprint()[:12]})",
         "Positions": form.max_position_embeddings,
         "Stage": config.stage,
-        "Step": trained.step if len(trained.steps) == 1 else f"{trained.step}; the weights are {weights_of(trained)}",
+        "Step": trained.step if _is_plain(trained) else f"{trained.step}; the weights are {weights_of(trained)}",
         "Token positions seen in this stage": f"{config.tokens_at(trained.step):,}",
         "Sequence length": _in_turn(one.sequence_length for one in stretches),
         "Sequences per update": _in_turn(one.global_size for one in stretches),
@@ -61,9 +61,16 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
 
 def weights_of(trained: TrainedModel) -> str:
     """Which weights they are, in words."""
+    kept = "the moving averages" if trained.ema else "those"
     if len(trained.steps) == 1:
-        return f"those of step {trained.step}"
-    return f"the mean of steps {', '.join(map(str, reversed(trained.steps)))}"
+        return f"{kept} of step {trained.step}"
+    steps = f"steps {', '.join(map(str, reversed(trained.steps)))}"
+    return f"the mean of {kept} of {steps}" if trained.ema else f"the mean of {steps}"
+
+
+def _is_plain(trained: TrainedModel) -> bool:
+    """Whether the weights are those that were trained, averaged in no way."""
+    return len(trained.steps) == 1 and not trained.ema
 
 
 def _in_turn(sizes: Iterable[int]) -> str:
@@ -86,7 +93,7 @@ def _share(source: SourceWeight) -> str:
 def _evaluations(trained: TrainedModel) -> str:
     rows = [row for row in read_json_lines(trained.run / "evaluations.jsonl") if row["step"] == trained.step]
     latest = {row["set"]: row for row in rows}
-    if not latest or len(trained.steps) > 1:  # nothing was measured with the mean
+    if not latest or not _is_plain(trained):  # nothing was measured with the mean
         return ""
     lines = [
         f"| {name} | {row['loss']:.4f} | {row['perplexity']:.2f} | {row['bits_per_byte']:.4f} |"

@@ -39,6 +39,8 @@ class TrainedModel:
     run: Path
     steps: tuple[int, ...]
     """The checkpoints whose mean it is, newest first; `step` alone where nothing was averaged."""
+    ema: bool = False
+    """Whether it is of the average that the run kept of its weights."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,13 @@ class Base:
 
 
 def load_trained(
-    run: str | Path, step: int | None = None, *, average: int = 1, dtype: str = "bf16", attention: str | None = None
+    run: str | Path,
+    step: int | None = None,
+    *,
+    average: int = 1,
+    ema: bool = False,
+    dtype: str = "bf16",
+    attention: str | None = None,
 ) -> TrainedModel:
     """The model of a run's checkpoint, the newest good one by default.
 
@@ -82,6 +90,7 @@ def load_trained(
         run: The run folder.
         step: Which checkpoint.
         average: The mean of the weights of so many checkpoints, that one and those before it.
+        ema: The average of its weights that the run kept, instead of the weights.
         dtype: `bf16` or `fp32`; the master weights are rounded to it.
         attention: Which attention; by default the one it was trained with.
 
@@ -90,11 +99,11 @@ def load_trained(
         CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
-    base = load_base(run, step, average=average)
+    base = load_base(run, step, average=average, ema=ema)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
     model = base.model(dtype, attention or config.engine.attention).eval()
     trim_vocabulary(model, tokenizer.vocab_size)
-    return TrainedModel(model, tokenizer, config, base.steps[0], Path(run), base.steps)
+    return TrainedModel(model, tokenizer, config, base.steps[0], Path(run), base.steps, ema)
 
 
 def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
@@ -118,7 +127,7 @@ def load_start(model: CheckpointModel | HuggingFaceModel, step: int | None) -> B
     if isinstance(model, HuggingFaceModel):
         path = model.path
         return Base(read_form(path), lambda whole: folder_weights(path, whole), None, (), folder_digest(path))
-    return load_base(model.run, step or model.step, average=model.average)
+    return load_base(model.run, step or model.step, average=model.average, ema=model.ema)
 
 
 def other_weights(model: CheckpointModel | HuggingFaceModel, step: int | None) -> CheckpointError:
@@ -130,7 +139,7 @@ def other_weights(model: CheckpointModel | HuggingFaceModel, step: int | None) -
     )
 
 
-def load_base(run: str | Path, step: int | None, *, average: int = 1) -> Base:
+def load_base(run: str | Path, step: int | None, *, average: int = 1, ema: bool = False) -> Base:
     """A checkpoint's model, or the mean of several, with adapters merged, to start from; its weights are not read yet.
 
     Of low-rank updates both factors are averaged, as all that was trained is; they are merged here, in a whole model.
@@ -139,7 +148,7 @@ def load_base(run: str | Path, step: int | None, *, average: int = 1) -> Base:
     config = read_run(run)
     folders, commits = zip(*_find(run, step, average), strict=True)
     require_seal(Path(run), commits[0])
-    weights = saved_weights(*folders)
+    weights = saved_weights(*folders, ema=ema)
     if isinstance(config.adapter, LoraAdapter):
         weights = _merged(config, commits[0], weights)
     steps = tuple(commit.step for commit in commits)

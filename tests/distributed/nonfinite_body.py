@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.data.batch import Batch
+from pipeline.engine.checkpoint.fragments import EMA, fragments, prepare
 from pipeline.engine.engine import Engine
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.process_group import ProcessGroup
@@ -105,6 +106,8 @@ def broken(configs: list[dict[str, Any]], most: int) -> dict[str, Any]:
 def outcomes(changes: dict[str, Any], group: ProcessGroup, names: list[str | None]) -> list[dict[str, Any]]:
     """What steps did that break as named; the others see the same data whatever breaks between them."""
     engine, breaking = start(changes, group)
+    if "ema" in changes:
+        prepare(engine)
     rank, world_size = group.ranks.rank, group.ranks.world_size
     found: list[dict[str, Any]] = []
     for number, name in enumerate(names):
@@ -127,9 +130,10 @@ def weights(engine: Engine) -> list[torch.Tensor]:
 
 
 def state_digest(engine: Engine) -> str:
-    """sha256 of all that this rank keeps between steps: weights, master weights, moments, momentum, counts."""
+    """sha256 of all that this rank keeps between steps: weights, their average, masters, moments, momentum, counts."""
     digest = hashlib.sha256()
-    for tensor in (*weights(engine), *_optimizer_state(engine.deepspeed.optimizer)):
+    averages = [one.view for one in fragments(engine) if one.kind == EMA]
+    for tensor in (*weights(engine), *_optimizer_state(engine.deepspeed.optimizer), *averages):
         digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -9,6 +9,7 @@ from tests.distributed.jobs import run_job
 from tests.distributed.nonfinite_body import BREAKS
 
 MUON = {"optimizer": {"type": "muon", "lr": 0.02, "adam_lr": 0.01}}
+LION = {"optimizer": {"type": "lion", "lr": 2e-3}, "ema": {"decay": 0.9}}
 UNCLIPPED = {"gradient_clipping": 0}
 OFFLOADED = {"offload_optimizer": True}
 FORMS = [(0, "fp32"), (1, "bf16"), (1, "fp32"), (2, "bf16"), (2, "fp32"), (3, "bf16"), (3, "fp32")]
@@ -18,6 +19,7 @@ CHOSEN = [
     *[((1, "bf16"), OFFLOADED | changes) for changes in (UNCLIPPED, MUON)],
     *[((2, "fp32"), OFFLOADED | changes) for changes in ({}, MUON)],
     ((2, "bf16"), OFFLOADED),
+    *[(form, LION) for form in ((0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16"))],
     ((3, "bf16"), OFFLOADED | MUON),
 ]
 CONFIGS = [{"zero_stage": stage, "precision": precision} | changes for (stage, precision), changes in CHOSEN]

@@ -22,6 +22,7 @@ OTHERS = {
 }
 MUON = {"optimizer": {"type": "muon", "lr": 0.02, "adam_lr": 0.01}}
 FORMS = {"frozen": {"frozen": True}, "muon": MUON}
+LION = {"optimizer": {"type": "lion", "lr": 2e-3}, "ema": {"decay": 0.9}}
 SAVE, LOAD = "tests.distributed.reshard_body:save_all", "tests.distributed.reshard_body:load_all"
 
 
@@ -62,6 +63,12 @@ def test_every_stage_goes_on_under_every_other_on_one_two_and_four_ranks(tmp_pat
 def test_frozen_weights_and_muon_go_on_under_every_other_stage(tmp_path, form):
     configs = {name: {**changes, **FORMS[form]} for name, changes in STAGES.items()}
     require_alike(losses_after(tmp_path, configs, (2,), (1, 2)))
+
+
+@pytest.mark.timeout(600)
+def test_lion_and_an_average_of_the_weights_go_on_under_other_stages(tmp_path):
+    configs = {name: STAGES[name] | LION for name in ("stage 0", "stage 1", "stage 2", "stage 3")}
+    require_alike(losses_after(tmp_path, configs, (1, 2), (1, 2)))
 
 
 @pytest.mark.timeout(600)

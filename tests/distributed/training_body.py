@@ -25,19 +25,20 @@ VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A tiny run; `changes` replace parts of the engine block, the optimizer, or the global size."""
+    """A tiny run; `changes` replace parts of the engine block, the optimizer, the average, or the global size."""
     global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
     model = {"type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4,
              "num_key_value_heads": 2, "max_positions": LENGTH} | changes.pop("model", {})  # fmt: skip
-    clipping = 0.5 if optimizer["type"] == "adamw" else 0
+    clipping = 0 if optimizer["type"] == "muon" else 0.5
+    ema = changes.pop("ema", {})
     return validate(RunConfig, {
         "stage": "pretrain", "output": "unused", "seed": 3,
         "model": model,
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
         "batch": {"global_size": global_size, "micro_size": MICRO},
         "duration": {"steps": 4},
-        "optimizer": optimizer,
+        "optimizer": optimizer, "ema": ema,
         "engine": {"compile": False, "attention": "eager", "gradient_clipping": clipping, **changes},
     }, "test")  # fmt: skip
 

@@ -12,6 +12,7 @@ Nothing here is a collective but `publish`.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,16 @@ from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
+from pipeline.engine.average import WeightAverage
 from pipeline.engine.engine import Engine
+from pipeline.engine.lion import Lion
 
 MASTER, FROZEN, BUFFER = "master", "frozen", "buffer"
 """Kinds of tensors besides the optimizer's own: trained weights in fp32, weights that are not trained, buffers."""
 OBJECTIVE_PREFIX = "model."
 """What the objective around a model puts before its names."""
+EMA = "ema"
+"""Their average."""
 MOMENTUM = "momentum_buffer"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -90,6 +95,8 @@ def fragments(engine: Engine) -> list[Fragment]:
     found: list[Fragment] = []
     for flat in _flats(engine):
         found += [part.fragment(MASTER, flat.tensor) for part in flat.slices]
+        if engine.average is not None:
+            found += [part.fragment(EMA, engine.average.of(flat.tensor)) for part in flat.slices]
         state = _optimizer(engine).state.get(flat.tensor, {})
         for kind in (*MOMENTS, MOMENTUM):
             if kind in state:
@@ -109,27 +116,34 @@ def step_counts(engine: Engine) -> dict[str, int]:
 
 
 def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
-    """Make the optimizer's state that its first update would make, zero, so that there is memory to read into.
+    """Make what its first update would make, so that there is memory to read into: moments, zero, and the average.
 
     Args:
         engine: The engine.
         counts: Updates made of each parameter; none where training begins.
     """
-    for flat in _flats(engine):
+    flats, decay = list(_flats(engine)), engine.config.ema.decay
+    is_lion = isinstance(_optimizer(engine), Lion)
+    if engine.average is None and decay is not None:
+        engine.average = WeightAverage([flat.tensor for flat in flats], decay)
+    for flat in flats:
         state = _optimizer(engine).state[flat.tensor]
         if flat.group.get("use_muon", False):
             _prepare_momentum(engine, flat, state)
             continue
-        for kind in MOMENTS:
+        for kind in MOMENTS[:1] if is_lion else MOMENTS:
             if kind not in state:
                 state[kind] = torch.zeros_like(flat.tensor, requires_grad=False)
-        made = max((counts or {}).get(part.name, 0) for part in flat.slices) if flat.slices else _most(counts)
-        counts_in_tensors = getattr(_optimizer(engine), "aux_optimizer", True) is not None
-        state["step"] = torch.tensor(float(made)) if counts_in_tensors else made
+        if not is_lion:
+            state["step"] = _step_count(engine, flat, counts or {})
 
 
-def _most(counts: dict[str, int] | None) -> int:
-    return max((counts or {}).values(), default=0)
+def _step_count(engine: Engine, flat: _Flat, counts: dict[str, int]) -> torch.Tensor | int:
+    """Updates made of a flat tensor, as the optimizer keeps them: fused AdamW where the tensor is."""
+    made = max((counts.get(part.name, 0) for part in flat.slices), default=max(counts.values(), default=0))
+    counts_in_tensors = getattr(_optimizer(engine), "aux_optimizer", True) is not None
+    device = flat.tensor.device if flat.group.get("fused") else None
+    return torch.tensor(float(made), device=device) if counts_in_tensors else made
 
 
 def _prepare_momentum(engine: Engine, flat: _Flat, state: dict[str, Any]) -> None:
@@ -157,6 +171,18 @@ def publish(engine: Engine) -> None:
             optimizer.checkpoint_event_epilogue()
         elif isinstance(optimizer, DeepSpeedZeroOptimizer | BF16_Optimizer):
             optimizer.update_lp_params()
+
+
+@contextmanager
+def averaged(engine: Engine) -> Iterator[None]:
+    """Within it, the parameters that train hold the average of the weights. All ranks enter and leave it together."""
+    assert engine.average is not None
+    hide_parameters(engine)
+    with engine.average.swapped():
+        publish(engine)
+        yield
+        hide_parameters(engine)
+    publish(engine)
 
 
 def optimizer_name(engine: Engine) -> str:

@@ -14,6 +14,7 @@ import torch
 from pipeline.engine.checkpoint.checksum import combined
 from pipeline.engine.checkpoint.commit import Commit, step_name
 from pipeline.engine.checkpoint.fragments import (
+    EMA,
     FROZEN,
     MASTER,
     Fragment,
@@ -41,6 +42,8 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
         commit: Which of them.
         exclude_frozen: Weights that are not trained are not in it, and stay.
 
+    An average of weights that the engine keeps and the checkpoint has not begins with the checkpoint's weights.
+
     Raises:
         CheckpointError: It is of another model or optimizer, before anything is touched; or what arrived is not what
             was saved. On all ranks.
@@ -49,8 +52,12 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
     index = engine.group.agree(lambda: _fitting_index(engine, folder, commit))
     hide_parameters(engine)
     prepare(engine, index.step_counts)
-    mine = [one for one in fragments(engine) if not (exclude_frozen and one.kind == FROZEN)]
+    absent = {FROZEN} if exclude_frozen else set()
+    absent |= set() if index.names(EMA) else {EMA}
+    mine = [one for one in fragments(engine) if one.kind not in absent]
     digests = engine.group.agree(lambda: _fill(mine, index, TensorReader(folder, index)))
+    if engine.average is not None and EMA in absent:
+        engine.average.restart()
     publish(engine)
     told = engine.group.gather_to_main(digests) or []
     engine.group.main_decides(lambda: _compare(folder, index, [one for theirs in told for one in theirs]))

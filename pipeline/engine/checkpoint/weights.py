@@ -11,7 +11,7 @@ from pipeline.engine.checkpoint.commit import (
     read_commit,
     step_name,
 )
-from pipeline.engine.checkpoint.fragments import BUFFER, FROZEN, MASTER, OBJECTIVE_PREFIX
+from pipeline.engine.checkpoint.fragments import BUFFER, EMA, FROZEN, MASTER, OBJECTIVE_PREFIX
 from pipeline.engine.checkpoint.index import read_index
 from pipeline.engine.checkpoint.tensors import TensorReader
 from pipeline.errors import CheckpointError
@@ -53,17 +53,18 @@ def find_checkpoint(checkpoints: Path, step: int | None = None) -> tuple[Path, C
     raise CheckpointError(f"{checkpoints} has no checkpoint; train the run first")
 
 
-def saved_weights(*folders: Path) -> Weights:
+def saved_weights(*folders: Path, ema: bool = False) -> Weights:
     """Weights of a checkpoint that `find_checkpoint` has verified, or the mean of several, read one at a time.
 
-    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding. A mean
-    is summed in fp64. Averaging along a run's path: Izmailov et al. 2018, arXiv:1803.05407.
+    Those that were trained are the master weights; the bf16 weights that trained are exactly their rounding. Or, with
+    `ema`, the average that the run kept of them. A mean is summed in fp64. Averaging along a run's path: Izmailov et
+    al. 2018, arXiv:1803.05407.
 
     Raises:
-        CheckpointError: One is not as its index says, or they are of different models; or, where a weight is read, a
-            file cannot be.
+        CheckpointError: One is not as its index says, holds no average, or they are of different models; or, where a
+            weight is read, a file cannot be.
     """
-    first, *others = (_Saved(folder) for folder in folders)
+    first, *others = (_Saved(folder, ema) for folder in folders)
     for other in others:
         if other.shapes != first.shapes:
             raise CheckpointError(
@@ -82,11 +83,13 @@ def saved_weights(*folders: Path) -> Weights:
 class _Saved:
     """Whole fp32 weights of one checkpoint, by the model's own names."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ema: bool) -> None:
         self.folder, index = folder, read_index(folder)
+        if ema and not index.names(EMA):
+            raise CheckpointError(f"{folder} holds no average of its weights; leave out ema, or train with ema.decay")
         self._keys = {
             name.removeprefix(OBJECTIVE_PREFIX): f"{kind}/{name}"
-            for kind in (MASTER, FROZEN, BUFFER)
+            for kind in (EMA if ema else MASTER, FROZEN, BUFFER)
             for name in index.names(kind)
         }
         self._reader = TensorReader(folder, index)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 
 from pipeline.data.batch import IGNORED, MicroBatch
+from pipeline.engine.checkpoint.fragments import averaged
 from pipeline.engine.engine import Engine
 from pipeline.runtime.logs import get_logger
 from pipeline.train.loop import StepInfo
@@ -48,14 +49,20 @@ class EvaluationHook:
         if info.step % self._every == 0 or info.is_last:
             self.evaluate(info.step)
 
+    def _loss_sum(self) -> float:
+        return float(self._engine.loss_sum(self._through(self._batches)))
+
     def evaluate(self, step: int) -> None:
         """Measure and log."""
-        loss_sum = float(self._engine.loss_sum(self._through(self._batches)))
+        loss_sum = self._loss_sum()
         row = {
             "validation/loss": loss_sum / max(1, self._tokens),
             "validation/bits_per_byte": loss_sum / math.log(2) / max(1, self._bytes),
             "validation/tokens": float(self._tokens),
         }
+        if self._engine.average is not None:
+            with averaged(self._engine):
+                row["validation/ema_loss"] = self._loss_sum() / max(1, self._tokens)
         if self._engine.group.ranks.is_main:
             self._tracker.log(step, row)
             _log.info(

@@ -39,6 +39,19 @@ def test_weights_come_in_fp32_without_moments(tmp_path: Path) -> None:
     assert torch.equal(weights["base"], frozen.float())
 
 
+def test_the_average_that_a_run_kept_comes_instead(tmp_path: Path) -> None:
+    """With what is not trained, of which there is none; and of several the mean."""
+    folders = [
+        written(tmp_path, n, {"master/w": torch.ones(2), "ema/w": torch.ones(2) * n, "frozen/v": torch.zeros(1)})
+        for n in (3, 5)
+    ]
+    one = saved_weights(folders[0], ema=True)
+    assert {name: one.read(name).tolist() for name in one.shapes} == {"w": [3, 3], "v": [0]}
+    assert saved_weights(*folders, ema=True).read("w").tolist() == [4, 4]
+    with pytest.raises(CheckpointError, match=r"no average of its weights; leave out ema, or train with ema.decay"):
+        saved_weights(written(tmp_path, 7, {"master/w": torch.ones(2)}), ema=True)
+
+
 @given(st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=5))
 def test_the_mean_is_the_mean_rounded_once(tmp_path_factory: pytest.TempPathFactory, values: list[list[float]]) -> None:
     checkpoints = tmp_path_factory.mktemp("mean")

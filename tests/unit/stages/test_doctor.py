@@ -18,15 +18,17 @@ CASES: list[dict[str, Any]] = [
     {"zero_stage": 2, "precision": "bf16"},
     {"zero_stage": 0, "precision": "fp32", "optimizer": {"type": "muon", "lr": 0.02}},
     {"zero_stage": 3, "precision": "bf16", "adapter": True},
+    {"zero_stage": 1, "precision": "bf16", "optimizer": {"type": "lion", "lr": 1e-3}, "ema": {"decay": 0.9}},
 ]
 
 
 def test_a_checkpoint_is_as_large_as_foretold(tmp_path: Path) -> None:
     [found] = run_job("tests.unit.stages.doctor_body:sizes", 1, tmp_path, cases=CASES)
     assert [one["weights"] + one["moments"] for one in found] == [one["saved"] for one in found]
-    adamw, muon, lora = found
+    adamw, muon, lora, lion = found
     assert adamw["moments"] == 2 * adamw["weights"]
     assert muon["weights"] == adamw["weights"] < muon["moments"] < adamw["moments"]
+    assert lion["weights"] == 2 * adamw["weights"] == 2 * lion["moments"]
     assert 0 < lora["weights"] < adamw["weights"]
 
 

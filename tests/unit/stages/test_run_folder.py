@@ -66,6 +66,8 @@ MAY_CHANGE = [
     ("optimizer.betas=[0.9, 0.99]", "optimizer.betas.1", 0.95, 0.99),
     ("optimizer.eps=1e-6", "optimizer.eps", 1e-8, 1e-6),
     ("optimizer.weight_decay=0", "optimizer.weight_decay", 0.1, 0.0),
+    ("optimizer.decay_embeddings=false", "optimizer.decay_embeddings", True, False),
+    ("ema.decay=0.999", "ema.decay", None, 0.999),
 ]
 
 REFUSED = [

@@ -110,6 +110,26 @@ def test_an_export_of_a_mean_says_so(run: Path, tmp_path: Path, capsys: pytest.C
         torch.testing.assert_close(written[name], one, rtol=1e-6, atol=1e-8)
 
 
+def test_the_average_that_a_run_kept_is_started_from_and_exported(run: Path, tmp_path: Path) -> None:
+    append_json_line(run / "evaluations.jsonl", {"step": 5, "set": "text", "loss": 1.0})
+    tokenizer = load_tokenizer(run / "tokenizer")
+    kept = small_model(tokenizer.vocab_size, seed=9)
+    tensors = masters(small_model(tokenizer.vocab_size, seed=5))
+    tensors |= {name.replace("master/", "ema/"): one for name, one in masters(kept).items()}
+    small_checkpoint(run / "checkpoints", 5, tensors, read_commit(run / "checkpoints" / step_name(4)).state)
+    expected = dict(kept.named_parameters())
+    config = recipe(tmp_path / "tuned", run, model={"type": "checkpoint", "run": str(run), "ema": True})
+    found = build(config, tokenizer, torch.device("cpu"))
+    assert_same(found.loss.model, expected)
+    values = {"stage": "export", "run": str(run), "output": str(tmp_path / "out"), "ema": True, "dtype": "fp32"}
+    output = export(validate(ExportConfig, values, "test"))
+    card = (output / "README.md").read_text()
+    assert "| Step | 5; the weights are the moving averages of step 5 |" in card
+    assert "## Evaluation" not in card
+    written = load_file(output / "model.safetensors")
+    assert all(torch.equal(written[name], one) for name, one in expected.items())
+
+
 def recipe(output: Path, base_run: Path, **changes: Any) -> RunConfig:
     values = {
         "stage": "pretrain", "output": str(output), "model": {"type": "checkpoint", "run": str(base_run)}, "data": DATA,
