@@ -18,6 +18,7 @@ from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_bef
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import compile_blocks
 from pipeline.runtime.seeds import derive_seed
 
@@ -113,6 +114,8 @@ class Engine:
         if digest is not None:
             for part in parts:
                 digest.update(part.numpy().data)
+        if micro_batch.position_ids is not None:
+            parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 from pipeline.config.model import LlamaModel
+from pipeline.models.attention import DOCUMENTS
+from pipeline.models.documents import attend_by_document
 from pipeline.models.initialization import initialize_weights
 from pipeline.tokenizer.base import Tokenizer
 
@@ -37,6 +39,7 @@ def llama_config(model: LlamaModel, vocab_size: int, eos_id: int | None, pad_id:
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
     """A model of a given form, on the CPU, whose weights are to be filled in."""
+    AttentionInterface.register(DOCUMENTS, attend_by_document)
     return AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
 
 

@@ -16,6 +16,7 @@ from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.weights import find_checkpoint, load_weights, mean_weights
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
+from pipeline.models.attention import DOCUMENTS
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.stages.run_folder import read_run
@@ -68,14 +69,15 @@ def load_trained(
         step: Which checkpoint.
         average: The mean of the weights of so many checkpoints, that one and those before it.
         dtype: `bf16` or `fp32`; the master weights are rounded to it.
-        attention: Which attention; by default the one it was trained with.
+        attention: Which attention; by default the one it was trained with, but `sdpa` for `documents`.
 
     Raises:
         RunError: The folder is not a run.
         CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
-    base = load_base(run, step, average=average, dtype=dtype, attention=attention or config.engine.attention)
+    trained_with = "sdpa" if config.engine.attention == DOCUMENTS else config.engine.attention  # it keeps no cache
+    base = load_base(run, step, average=average, dtype=dtype, attention=attention or trained_with)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
     return TrainedModel(base.model.eval(), tokenizer, config, base.step, Path(run), base.steps)
 
