@@ -22,8 +22,8 @@ class Engine(Config):
     """Compile the decoder blocks with torch.compile."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    """Which attention transformers uses."""
+    attention: Literal["documents", "eager", "sdpa", "flash_attention_2"] = "documents"
+    """Document by document without a mask (on a GPU in half precision only), or one of transformers' own."""
     timeout_seconds: PositiveInt = 1800
     """How long a collective may take before the job is aborted."""
 

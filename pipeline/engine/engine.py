@@ -22,6 +22,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.ulysses import SequenceParallel
+from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import compile_blocks
 from pipeline.models.weights import whole_shape
 from pipeline.objectives.objective import Objective
@@ -161,6 +162,8 @@ class Engine:
                 digest.update(part.numpy().data)
         if self._sequence is not None:
             parts = self._sequence.cut(parts)
+        if micro_batch.position_ids is not None:
+            parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:

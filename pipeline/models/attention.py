@@ -2,24 +2,29 @@
 
 transformers tells pieces apart by `position_ids`, if it is given no mask: `eager` and `sdpa` get a block-diagonal
 mask. `flash_attention_2` looks at them for one row only; of several rows it takes each as one piece and says nothing.
-So it is told where pieces end.
+So it is told where pieces end, and so is `documents`.
 """
 
 from typing import Any
 
 import torch
 
+DOCUMENTS = "documents"
+"""Name of `pipeline.models.documents` among transformers' attentions."""
 
-def packed_arguments(position_ids: torch.Tensor, attention: str) -> dict[str, Any]:
+
+def packed_arguments(position_ids: torch.Tensor, attention: str, bounds: torch.Tensor | None = None) -> dict[str, Any]:
     """What a transformers model is called with besides its tokens.
 
     Args:
         position_ids: int64 of shape (B, L): places within pieces; a piece begins where they do not go on by one.
         attention: The name of the model's attention.
+        bounds: Their `piece_bounds`, where they are known already; to find them on a GPU is to wait for it.
     """
-    if not attention.startswith("flash"):
+    if not attention.startswith(("flash", DOCUMENTS)):
         return {"position_ids": position_ids}
-    bounds = piece_bounds(position_ids)
+    if bounds is None:
+        bounds = piece_bounds(position_ids)
     torch._dynamo.maybe_mark_dynamic(bounds, 0)  # else another number of pieces would compile anew
     length = position_ids.shape[1]  # no piece is longer, and this one does not change from batch to batch
     return {

@@ -1,10 +1,12 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from pipeline.config.decoders import Decoder
+from pipeline.models.attention import DOCUMENTS
+from pipeline.models.documents import attend_by_document
 from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import SCALED, Spread, initial_weights
 from pipeline.models.weights import fill_model
@@ -23,6 +25,7 @@ def transformers_config(model: Decoder, tokenizer: Tokenizer) -> PretrainedConfi
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
     """A model of a given form, on the CPU, whose weights are to be filled in: they hold what memory held."""
+    AttentionInterface.register(DOCUMENTS, attend_by_document)
     with no_init_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
     model.tie_weights()

@@ -24,7 +24,11 @@ class CausalLoss(Objective):
             self._sum = torch.compile(summed_loss, dynamic=False, recompile_limit=MANY_FORMS)
 
     def forward(
-        self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+        bounds: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Sum of the negative log-likelihoods in nats, a scalar in fp32.
 
@@ -33,8 +37,10 @@ class CausalLoss(Objective):
             labels: int64 of shape (B, L), already shifted; -100 is not scored.
             position_ids: int64 of shape (B, L): place of each token in its piece, where a row holds several; a new
                 piece begins where they do not go on by one, and none sees another. None: every row is one piece.
+            bounds: Their `piece_bounds`, where they are known already.
         """
-        packed = {} if position_ids is None else packed_arguments(position_ids, self.model.config._attn_implementation)
+        attention = self.model.config._attn_implementation
+        packed = {} if position_ids is None else packed_arguments(position_ids, attention, bounds)
         routed = router_arguments(self.model)
         output = self.model(input_ids=input_ids, use_cache=False, **routed, **packed)
         loss, self.row_sums = self._sum(output.logits[..., : self._vocab_size], labels)

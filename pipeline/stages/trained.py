@@ -17,6 +17,7 @@ from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.weights import find_checkpoint, saved_weights
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
+from pipeline.models.attention import DOCUMENTS
 from pipeline.models.build import DTYPES, empty_model
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.models.safetensors_folder import folder_digest, folder_weights, read_form
@@ -92,16 +93,17 @@ def load_trained(
         average: The mean of the weights of so many checkpoints, that one and those before it.
         ema: The average of its weights that the run kept, instead of the weights.
         dtype: `bf16` or `fp32`; the master weights are rounded to it.
-        attention: Which attention; by default the one it was trained with.
+        attention: Which attention; by default the one it was trained with, but `sdpa` for `documents`.
 
     Raises:
         RunError: The folder is not a run.
         CheckpointError: There is no such checkpoint, or not so many, or one is damaged.
     """
     config = read_run(run)
+    trained_with = "sdpa" if config.engine.attention == DOCUMENTS else config.engine.attention  # it keeps no cache
     base = load_base(run, step, average=average, ema=ema)
     tokenizer = load_tokenizer(Path(run) / "tokenizer")
-    model = base.model(dtype, attention or config.engine.attention).eval()
+    model = base.model(dtype, attention or trained_with).eval()
     trim_vocabulary(model, tokenizer.vocab_size)
     return TrainedModel(model, tokenizer, config, base.steps[0], Path(run), base.steps, ema)
 

@@ -23,7 +23,7 @@ def record(folder: Path, rank: int, kill: str) -> None:
         made["step"] = batch.step + 1
         return train_step(engine, batch, learning_rate_share)
 
-    def noted_forward(loss, input_ids, labels, position_ids=None):
+    def noted_forward(loss, input_ids, labels, position_ids=None, bounds=None):
         if torch.is_grad_enabled():
             given = {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
             row = made | {name: None if one is None else one.tolist() for name, one in given.items()}
@@ -31,7 +31,7 @@ def record(folder: Path, rank: int, kill: str) -> None:
                 file.write(json.dumps(row) + "\n")
             if kill == f"{rank}:{made['step']}":
                 os.kill(os.getpid(), signal.SIGKILL)
-        return forward(loss, input_ids, labels, position_ids)
+        return forward(loss, input_ids, labels, position_ids, bounds)
 
     Engine.train_step, CausalLoss.forward = noted_step, noted_forward
 

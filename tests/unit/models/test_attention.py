@@ -1,16 +1,22 @@
 """Pieces in one row do not see each other: in every attention, its gradients, compiled or not."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from pipeline.config.model import LlamaModel
+from pipeline.errors import ConfigError
 from pipeline.models.attention import packed_arguments, piece_bounds
 from pipeline.models.blocks import compile_blocks
 from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.documents import attend_by_document
 from pipeline.models.processor import widen_products
 from pipeline.objectives.causal import CausalLoss
 
@@ -28,8 +34,8 @@ TOLERANCE = {"fp32": 3e-6, "bf16": 0.03}
 
 
 def model(attention: str, dtype: str):
-    network = fresh_model(CONFIG, 0, dtype, "sdpa" if attention == "wide" else attention)
-    if attention == "wide":
+    network = fresh_model(deepcopy(CONFIG), 0, dtype, attention.removesuffix(" wide"))  # which writes its name there
+    if attention.endswith(" wide"):
         widen_products(network)
     return network.train()
 
@@ -49,7 +55,8 @@ def close(one: torch.Tensor, other: torch.Tensor, dtype: str) -> bool:
 
 
 @pytest.mark.parametrize(("attention", "dtype"), [
-    ("eager", "fp32"), ("sdpa", "fp32"), ("eager", "bf16"), ("sdpa", "bf16"), ("wide", "bf16"),
+    ("eager", "fp32"), ("sdpa", "fp32"), ("documents", "fp32"),
+    ("eager", "bf16"), ("sdpa", "bf16"), ("documents", "bf16"), ("sdpa wide", "bf16"), ("documents wide", "bf16"),
 ])  # fmt: skip
 @torch.no_grad()
 def test_a_piece_in_a_row_of_several_is_as_if_alone(attention, dtype):
@@ -62,7 +69,7 @@ def test_a_piece_in_a_row_of_several_is_as_if_alone(attention, dtype):
             assert close(mixed[row, piece], alone, dtype) == (number == 0)
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "documents"])
 @torch.no_grad()
 def test_a_piece_does_not_depend_on_the_others_at_all(attention):
     """Bit by bit: masked tokens weigh exactly nothing."""
@@ -74,7 +81,7 @@ def test_a_piece_does_not_depend_on_the_others_at_all(attention):
     assert not torch.equal(before[0, :7], after[0, :7])
 
 
-@pytest.mark.parametrize(("attention", "tolerance"), [("eager", 2e-5), ("sdpa", 1e-6)])
+@pytest.mark.parametrize(("attention", "tolerance"), [("eager", 2e-5), ("sdpa", 1e-6), ("documents", 1e-6)])
 def test_losses_and_gradients_of_packed_rows_are_those_of_pieces_alone(attention, tolerance):
     """In double precision, where processors agree; eager takes its softmax in fp32 all the same."""
 
@@ -121,10 +128,11 @@ class _Counting:
         return graph
 
 
-def test_each_length_is_compiled_twice_at_most():
+@pytest.mark.parametrize("attention", ["sdpa", "documents"])
+def test_each_length_is_compiled_twice_at_most(attention):
     """Once for rows of one piece and once for rows of several; all blocks share it, and however many, none is left."""
     torch._dynamo.reset()
-    backend, network = _Counting(), model("sdpa", "fp32")
+    backend, network = _Counting(), model(attention, "fp32")
     loss = CausalLoss(network)
     compile_blocks(network, backend=backend)
     generator = torch.Generator().manual_seed(2)
@@ -153,6 +161,61 @@ def test_another_number_of_pieces_is_nothing_new_to_compile():
         positions = torch.cat([torch.arange(first), *[torch.arange(1)] * (16 - first)])[None]
         compiled(packed_arguments(positions, "flash_attention_2")["cu_seq_lens_q"])
     assert backend.count == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3),
+    heads=st.sampled_from([(1, 1), (4, 2), (6, 2), (3, 3)]),
+    causal=st.booleans(),
+)
+def test_attention_by_document_is_that_of_a_dense_mask(sizes, heads, causal):
+    """Forward and backward, both ways of looking, however many pieces and heads."""
+    length = max(map(sum, sizes))
+    rows = [[*row, length - sum(row)] if sum(row) < length else row for row in sizes]
+    positions = torch.stack([torch.cat([torch.arange(size) for size in row]) for row in rows])
+    same = torch.stack([torch.block_diag(*(torch.ones(size, size) for size in row)) for row in rows]).bool()[:, None]
+    mask = same & torch.ones(length, length).tril().bool() if causal else same
+    generator = torch.Generator().manual_seed(length)
+    shapes = [(len(rows), number, length, 8) for number in (heads[0], heads[1], heads[1], heads[0])]
+    *inputs, weights = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    packed = {"is_causal": causal, "cu_seq_lens_q": piece_bounds(positions)}
+    found = _attended(
+        inputs, weights, lambda *qkv: attend_by_document(nn.Identity(), *qkv, None, **packed)[0].transpose(1, 2)
+    )
+    expected = _attended(inputs, weights, lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, enable_gqa=True))  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-10)
+
+
+def _attended(inputs, weights, attention) -> list[torch.Tensor]:
+    """What an attention gives, and its gradients by queries, keys and values."""
+    inputs = [tensor.clone().requires_grad_() for tensor in inputs]
+    output = attention(*inputs)
+    (output * weights).sum().backward()
+    return [output.detach(), *(tensor.grad for tensor in inputs)]
+
+
+def test_blocks_compiled_by_inductor_attend_by_document():
+    """The fused operation inside compiled code: loss and gradients of several numbers of pieces are as without it."""
+    torch._dynamo.reset()
+    plain, compiled = model("documents", "fp32"), model("documents", "fp32")
+    compile_blocks(compiled)
+    for sizes in ([[7, 9]] * 3, SIZES):
+        positions = torch.stack([torch.cat([torch.arange(size) for size in row]) for row in sizes])
+        for network in (plain, compiled):
+            network.zero_grad()
+            CausalLoss(network)(IDS, LABELS, positions).backward()
+        for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+            assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-4 * float(other.grad.abs().max()))
+
+
+@pytest.mark.parametrize("wish", [{"dropout": 0.1}, {"sliding_window": 3}, {"attention_mask": torch.ones(1)}])
+def test_what_attention_by_document_cannot_do_is_refused(wish):
+    tensor = torch.zeros(1, 1, 4, 8)
+    with pytest.raises(ConfigError, match="take sdpa"):
+        attend_by_document(nn.Identity(), tensor, tensor, tensor, **{"attention_mask": None, **wish})
 
 
 def _by_bounds(module, query, key, value, attention_mask, scaling, **packed):
