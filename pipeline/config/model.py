@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+from pipeline.config.encoders import BertModel, ModernBertModel
 
 Attention = Literal["eager", "sdpa", "flash_attention_2"]
 
@@ -58,7 +59,7 @@ class CheckpointModel(Config):
     """The mean of the weights of so many checkpoints, that one and those before it (arXiv:1803.05407)."""
 
 
-Model = Annotated[LlamaModel | CheckpointModel, Field(discriminator="type")]
+Model = Annotated[LlamaModel | BertModel | ModernBertModel | CheckpointModel, Field(discriminator="type")]
 
 
 class NoAdapter(Config):

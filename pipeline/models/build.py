@@ -1,17 +1,21 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, LlamaConfig, PretrainedConfig, PreTrainedModel
 
+from pipeline.config.encoders import BertModel, ModernBertModel
 from pipeline.config.model import LlamaModel
+from pipeline.models.encoders import encoder_config, is_encoder
 from pipeline.models.initialization import initialize_weights
 from pipeline.tokenizer.base import Tokenizer
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def transformers_config(model: LlamaModel, tokenizer: Tokenizer) -> PretrainedConfig:
+def transformers_config(model: LlamaModel | BertModel | ModernBertModel, tokenizer: Tokenizer) -> PretrainedConfig:
     """Our config of a fresh model as transformers' own."""
+    if not isinstance(model, LlamaModel):
+        return encoder_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id, tokenizer.mask_id)
     return llama_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id)
 
 
@@ -37,7 +41,12 @@ def llama_config(model: LlamaModel, vocab_size: int, eos_id: int | None, pad_id:
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
     """A model of a given form, on the CPU, whose weights are to be filled in."""
-    return AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+    return model_class(config).from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+
+
+def model_class(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForMaskedLM]:
+    """What transformers makes a model of a given form by."""
+    return AutoModelForMaskedLM if is_encoder(config) else AutoModelForCausalLM
 
 
 def fresh_model(config: PretrainedConfig, seed: int, dtype: str, attention: str) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from pipeline.runtime.seeds import derive_seed
 
-_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "Wo.weight")
 
 
 @torch.no_grad()

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pipeline.config.data import CorpusData
-from pipeline.config.model import LlamaModel
+from pipeline.config.model import CheckpointModel, LlamaModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
-from pipeline.models.build import llama_config
+from pipeline.models.build import llama_config, model_class
+from pipeline.models.encoders import encoder_config
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import read_model_config
 from pipeline.tokenizer.load import load_tokenizer
@@ -22,11 +23,13 @@ def weightless_model(config: RunConfig, vocab_size: int) -> PreTrainedModel:
     """A config's model on the meta device, without adapter; a fresh one of so large a vocabulary."""
     if isinstance(config.model, LlamaModel):
         form = llama_config(config.model, vocab_size, eos_id=None, pad_id=None)
-    else:
+    elif isinstance(config.model, CheckpointModel):
         read_run(config.model.run)
         form = read_model_config(config.model.run)
+    else:
+        form = encoder_config(config.model, vocab_size, eos_id=None, pad_id=None, mask_id=None)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(form)
+        return model_class(form).from_config(form)
 
 
 def vocabulary(config: RunConfig) -> int | None:

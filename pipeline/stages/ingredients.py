@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.data import CorpusData
 from pipeline.config.model import CheckpointModel, LoraAdapter
+from pipeline.config.objective import MaskedObjective
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.conversations import Conversations
@@ -14,14 +17,19 @@ from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cut, Cuts, Packing
 from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
+from pipeline.data.noise import Noise
 from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import add_lora
 from pipeline.models.build import fresh_model, transformers_config
+from pipeline.models.encoders import is_encoder
+from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
+from pipeline.objectives.masked import MaskedLoss
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.plan import source_names, withdrawn_files
+from pipeline.stages.masking import noise_of
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.trained import Base, load_base
 from pipeline.tokenizer.base import Tokenizer
@@ -39,6 +47,8 @@ class TrainingData:
     held_out: Sequences | None
     held_out_cut: Cut
     """How held-out data become sequences."""
+    noise: Noise | None
+    """Of masked language modelling."""
 
 
 def open_data(config: RunConfig) -> TrainingData:
@@ -58,7 +68,8 @@ def open_data(config: RunConfig) -> TrainingData:
             _log.info("%s: %d conversations are longer than %d tokens and left out",
                       data.train, source.num_too_long, data.sequence_length)  # fmt: skip
     _check_enough(source, config, packing)
-    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing))
+    noise = noise_of(config.objective, tokenizer, config.seed)
+    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing), noise)
 
 
 def _tokenizer_folder(config: RunConfig) -> Path:
@@ -113,9 +124,9 @@ def _check_enough(source: Sequences, config: RunConfig, packing: Packing) -> Non
 class Ingredients:
     """A model ready for the engine."""
 
-    loss: CausalLoss
+    loss: CausalLoss | MaskedLoss
     """The model inside its objective."""
-    transformers_config: object
+    transformers_config: PretrainedConfig
     """transformers' config of the model without adapter."""
     base: Base | None
     """What it was started from."""
@@ -141,6 +152,7 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
                 f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
             )
         model = base.model
+        _require_form(config, model)
     else:
         model = fresh_model(transformers_config(config.model, tokenizer), config.seed, "fp32", engine.attention)
     length = max(stretch.sequence_length for stretch in config.stretches)
@@ -153,4 +165,30 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
     if engine.precision == "bf16" and lacks_bf16(device):
         widen_products(model)
     wrapped = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
-    return Ingredients(CausalLoss(wrapped, compile_loss=engine.compile), plain_config, base)
+    return Ingredients(_with_objective(config, wrapped), plain_config, base)
+
+
+def _with_objective(config: RunConfig, model: nn.Module) -> CausalLoss | MaskedLoss:
+    compile_loss = config.engine.compile
+    if isinstance(config.objective, MaskedObjective):
+        return MaskedLoss(model, config.objective.share, compile_loss)
+    return CausalLoss(model, compile_loss)
+
+
+def flops_per_token(config: RunConfig, model: PretrainedConfig, sequence_length: int) -> float:
+    """Floating-point operations of a training step for each token of a sequence of some length."""
+    if isinstance(config.objective, MaskedObjective):
+        return encoder_flops_per_token(model, sequence_length, config.objective.share)
+    return training_flops_per_token(model, sequence_length)
+
+
+def _require_form(config: RunConfig, base: PreTrainedModel) -> None:
+    """Of a fresh model, the config tells it."""
+    model = config.model
+    assert isinstance(model, CheckpointModel)
+    fitting = "masked" if is_encoder(base.config) else "causal"
+    if config.objective.type != fitting:
+        raise ConfigError(
+            f"objective.type ({config.objective.type}) does not fit the {base.config.model_type} model of model.run"
+            f" ({model.run}); set it to {fitting}"
+        )

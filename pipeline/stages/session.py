@@ -19,7 +19,6 @@ from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
-from pipeline.models.flops import training_flops_per_token
 from pipeline.runtime.files import write_json, write_text
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
@@ -30,7 +29,7 @@ from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.plan import order_of
 from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.hooks import Hooks, Surroundings
-from pipeline.stages.ingredients import Ingredients, TrainingData, build
+from pipeline.stages.ingredients import Ingredients, TrainingData, build, flops_per_token
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
 from pipeline.stages.seal import STATE_KEY, seal
@@ -82,7 +81,7 @@ class Session:
         self._peak = float(group.sum(torch.tensor([peak])))
         watchdog.beat("building the model")
         ingredients = group.agree(self._build)
-        self._flops = partial(training_flops_per_token, ingredients.transformers_config)
+        self._flops = partial(flops_per_token, config, ingredients.transformers_config)
         base = ingredients.base and ingredients.base.to_json()
         self._facts = {
             "tokenizer": data.tokenizer.fingerprint(), "base": base,
@@ -166,7 +165,7 @@ class Session:
         exit_code = None
         while exit_code is None:
             feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
-                            self._data.tokenizer.pad_id)  # fmt: skip
+                            self._data.tokenizer.pad_id, self._data.noise)  # fmt: skip
             hooks = Hooks(around, feed, self._end, self._commit, rollbacks)
             with self._ending(tracker, hooks):
                 try:
