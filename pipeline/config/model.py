@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config.base import Config
 from pipeline.config.decoders import Gpt2Model, LlamaModel, Olmo2Model, Qwen3Model, Qwen3MoeModel
+from pipeline.config.encoders import BertModel, ModernBertModel
 
 
 class CheckpointModel(Config):
@@ -33,7 +34,15 @@ class HuggingFaceModel(Config):
 
 
 Model = Annotated[
-    LlamaModel | Qwen3Model | Olmo2Model | Gpt2Model | Qwen3MoeModel | CheckpointModel | HuggingFaceModel,
+    LlamaModel
+    | Qwen3Model
+    | Olmo2Model
+    | Gpt2Model
+    | Qwen3MoeModel
+    | BertModel
+    | ModernBertModel
+    | CheckpointModel
+    | HuggingFaceModel,
     Field(discriminator="type"),
 ]
 

@@ -10,10 +10,12 @@ from pipeline.config.base import Config
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.data import CorpusData, Data, DataPhase
 from pipeline.config.decoders import Decoder
+from pipeline.config.encoders import ENCODERS, ModernBertModel
 from pipeline.config.engine import Engine
 from pipeline.config.faults import Faults
 from pipeline.config.measuring import Evaluation, Tracking
-from pipeline.config.model import Adapter, Model, NoAdapter
+from pipeline.config.model import Adapter, CheckpointModel, Model, NoAdapter
+from pipeline.config.objective import CausalObjective, Objective
 from pipeline.config.optimization import Batch, Duration, Ema, Optimizer, Schedule
 
 
@@ -57,6 +59,8 @@ class RunConfig(Config):
     """What is trained."""
     adapter: Adapter = Field(default=NoAdapter(type="none"))
     """All weights, or low-rank updates."""
+    objective: Objective = Field(default=CausalObjective(type="causal"))
+    """What it learns to predict."""
     data: Data
     """What it learns from."""
     tokenizer: str | None = None
@@ -94,10 +98,35 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def objective_fits_model(self) -> "RunConfig":
+        """Encoders learn masked tokens of a corpus, decoders the next token; of a checkpoint its run tells the form."""
+        is_masked, form = self.objective.type == "masked", self.model.type
+        if isinstance(self.model, ENCODERS) and not is_masked:
+            raise ValueError(f"objective.type ({self.objective.type}) must be masked when model.type is {form}")
+        if is_masked and not isinstance(self.model, (*ENCODERS, CheckpointModel)):
+            raise ValueError(f"model.type ({form}) must be bert or modernbert when objective.type is masked")
+        if is_masked and self.stage != "pretrain":
+            raise ValueError(f"stage ({self.stage}) must be pretrain when objective.type is masked")
+        if is_masked and self.adapter.type != "none":
+            raise ValueError(f"adapter.type ({self.adapter.type}) must be none when objective.type is masked")
+        if is_masked and self.engine.sequence_parallel > 1:
+            raise ValueError(
+                f"engine.sequence_parallel ({self.engine.sequence_parallel}) must be 1 when objective.type is masked"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def windows_need_masks(self) -> "RunConfig":
+        """Local attention is a mask, unless its window is as long as a sequence."""
+        if isinstance(self.model, ModernBertModel) and self.engine.attention == "documents":
+            raise ValueError("engine.attention (documents) must be sdpa or eager when model.type is modernbert")
+        return self
+
+    @model_validator(mode="after")
     def sequences_fit_positions(self) -> "RunConfig":
         """A fresh model has positions for whole sequences."""
         length = max(stretch.sequence_length for stretch in self.stretches)
-        if isinstance(self.model, Decoder) and length > self.model.max_positions:
+        if isinstance(self.model, (Decoder, *ENCODERS)) and length > self.model.max_positions:
             raise ValueError(
                 f"data.sequence_length ({length}) must be at most model.max_positions ({self.model.max_positions})"
             )

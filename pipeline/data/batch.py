@@ -83,11 +83,15 @@ class Rows:
         self.holes: Holes = NO_HOLES
         """What is to be left out of the text."""
         kinds = 3 if has_pieces or keeps_apart else 2
+        self._make = make or partial(torch.empty, dtype=torch.int64)
+        self._hold(self._make((kinds, number, length)))
+
+    def _hold(self, tensor: torch.Tensor) -> None:
         # The tensor is kept, not made of the arrays again: torch must know whose memory a copy still reads.
-        self._tensor = (make or partial(torch.empty, dtype=torch.int64))((kinds, number, length))
-        arrays: NDArray[np.int64] = self._tensor.numpy()
+        self._tensor = tensor
+        arrays: NDArray[np.int64] = tensor.numpy()
         self.inputs, self.labels = arrays[0], arrays[1]
-        self.positions = arrays[2] if kinds == 3 else None
+        self.positions = arrays[2] if len(arrays) == 3 else None
 
     def clear(self, which: NDArray[Any]) -> None:
         """Make rows weigh nothing; `which` are their numbers, or a mask."""
@@ -102,6 +106,20 @@ class Rows:
         self.inputs.reshape(-1)[places], self.labels.reshape(-1)[places] = self.pad_id, IGNORED
         if self.positions is not None:
             self.positions.reshape(-1)[places] = places % length
+
+    def keep_apart(self, marked: NDArray[np.bool_]) -> None:
+        """Divide pieces where places that are marked, in a mask of shape (R, L), meet others that are not."""
+        if not marked.any():
+            return
+        columns = np.arange(self.inputs.shape[1])
+        if self.positions is None:
+            before, tensor = self._tensor, self._make((3, *self.inputs.shape))
+            tensor[:2], tensor[2] = before, torch.from_numpy(columns)
+            self._hold(tensor)
+        assert self.positions is not None
+        begins = np.ones_like(marked)
+        begins[:, 1:] = (np.diff(self.positions) != 1) | (marked[:, 1:] != marked[:, :-1])
+        self.positions[...] = columns - np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
 
     def put(self, row: int, sequence: Sequence) -> None:
         """Write one sequence from the beginning of a cleared row on."""

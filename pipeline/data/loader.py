@@ -16,7 +16,11 @@ from pipeline.data.batch import Batch, Rows
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Pieces, Positions, ShardCut, SourceShards
 from pipeline.data.memory import BatchMemory
+from pipeline.data.noise import PADDING, Noise
 from pipeline.data.order import Order
+
+NO_SAMPLE = -1
+"""Number of a row that only fills up a micro batch."""
 
 
 class Sequences(Protocol):
@@ -56,9 +60,15 @@ class Share:
 class Loader:
     """One rank's batches of any step. Its state is the number of the next step and the order's phase table."""
 
-    def __init__(self, source: Sequences, order: Order, share: Share, pad_id: int, ahead: int = 0) -> None:
-        """Join sequences, their order and this rank's share of it; shards that are elsewhere come so many ahead."""
-        self._source, self._order, self._share, self._pad_id, self._ahead = source, order, share, pad_id, ahead
+    def __init__(
+        self, source: Sequences, order: Order, share: Share, pad_id: int, ahead: int = 0, noise: Noise | None = None
+    ) -> None:
+        """Join sequences, their order, this rank's share of it and the noise of masked language modelling.
+
+        Shards that are elsewhere come so many ahead.
+        """
+        self._source, self._order, self._share, self._ahead, self._noise = source, order, share, ahead, noise
+        self._pad_id = PADDING if noise else pad_id
         self._memory = BatchMemory()
         self._numbers = {name: number for number, name in enumerate(source.shards)}
 
@@ -68,7 +78,7 @@ class Loader:
             fetch_upcoming(self._source, self._order, step, self._ahead)
         setting = self._order.phase(step).setting
         number = self._share.num_micro_batches(setting.global_batch) * self._share.micro_size
-        parts = self._order.parts(step)
+        parts, first = self._order.parts(step), self._order.first_sample(step)
         rows = Rows(
             number,
             setting.sequence_length,
@@ -78,14 +88,17 @@ class Loader:
             make=self._memory.tensor,
         )
         rows.holes = setting.holes
-        sources = np.full(number, -1)
+        sources, numbers = np.full(number, -1), np.full(number, NO_SAMPLE)
         for part in parts:
             mine, which = self._share.rows(part.places)
             sources[which] = self._numbers[part.at.source]
+            numbers[which] = first + part.places[mine]
             if len(mine):
                 pieces = self._order.cuts.pieces(part.at)
                 self._source.fill(rows, which, part.at, pieces, part.sequences[mine])
         rows.clear(sources < 0)
+        if self._noise:
+            self._noise.put_into(rows, numbers)
         return Batch(step, rows.micro_batches(self._share.micro_size), torch.from_numpy(sources))
 
     def batches(self, first_step: int, last_step: int | None = None, depth: int = 2) -> Generator[Batch, None, None]:

@@ -20,7 +20,8 @@ _MAX_TABLE_SIZE = 1 << 18  # up to so many values the images of all are kept: a 
 _CALLS_BEFORE_TABLE = 8  # and the table as much as some look-ups without it: a start makes few in each of many shards
 
 
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser: numbers that look random, each from one number."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
@@ -82,7 +83,7 @@ class Permutation:
         mask = np.uint64((1 << self._half_bits) - 1)
         left, right = value >> bits, value & mask
         for key in self._round_keys:
-            left, right = right, left ^ (_mix(right + key) & mask)
+            left, right = right, left ^ (mix(right + key) & mask)
         return (left << bits) | right
 
     def _network_back(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -90,7 +91,7 @@ class Permutation:
         mask = np.uint64((1 << self._half_bits) - 1)
         left, right = value >> bits, value & mask
         for key in reversed(self._round_keys):
-            left, right = right ^ (_mix(left + key) & mask), left
+            left, right = right ^ (mix(left + key) & mask), left
         return (left << bits) | right
 
 

@@ -12,17 +12,20 @@ from pipeline.data.conversations import Conversations
 from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cut, Cuts, ShardCut
 from pipeline.data.loader import Sequences
+from pipeline.data.noise import PADDING, Noise
 from pipeline.errors import CorpusError
 from pipeline.tokenizer.base import Tokenizer
 
 
 def corpus_batches(
     place: str | Path, sequence_length: int, micro_size: int, max_sequences: int | None = None,
-    cache: CorpusCache | None = None,
+    cache: CorpusCache | None = None, noise: Noise | None = None,
 ) -> Iterator[MicroBatch]:  # fmt: skip
-    """Windows over the validation split of every source of a corpus. Raises CorpusError if there is none."""
+    """Windows over the validation split of every source of a corpus, with the noise of masked language modelling if
+    some is given. Raises CorpusError if there is none."""
     windows = Cut(sequence_length, "concat")
-    return batches(held_out_corpora([open_corpus(str(place), cache)]), windows, micro_size, max_sequences)
+    held_out = held_out_corpora([open_corpus(str(place), cache)])
+    return batches(held_out, windows, micro_size, max_sequences, noise=noise)
 
 
 def instruct_batches(
@@ -54,19 +57,22 @@ def batches(
     max_sequences: int | None = None,
     rank: int = 0,
     world_size: int = 1,
+    noise: Noise | None = None,
 ) -> Iterator[MicroBatch]:
     """A source's sequences in order, at most `max_sequences` spread evenly over it; each rank gets its share."""
     cuts = Cuts(source.shards, seed=0)
     shards = [
         ShardCut(name, 0, shard, cut) for name, one in source.shards.items() for shard in range(len(one.num_positions))
     ]
-    places = [(at, sequence) for at in shards for sequence in range(cuts.size(at))]
+    places = list(enumerate((at, sequence) for at in shards for sequence in range(cuts.size(at))))
     if max_sequences is not None and len(places) > max_sequences:
         places = [places[number * len(places) // max_sequences] for number in range(max_sequences)]
     for first in range(0, len(places), micro_size * world_size):  # every rank as often: a forward pass may communicate
-        rows = Rows(micro_size, cut.sequence_length, pad_id=0)
+        rows = Rows(micro_size, cut.sequence_length, pad_id=PADDING if noise else 0)
         part = places[first + rank * micro_size : first + (rank + 1) * micro_size]
         rows.clear(np.arange(len(part), micro_size))
-        for row, (at, sequence) in enumerate(part):
+        for row, (_, (at, sequence)) in enumerate(part):
             source.fill(rows, np.array([row]), at, cuts.pieces(at), np.array([sequence]))
+        if noise:
+            noise.put_into(rows, np.array([number for number, _ in part] + [0] * (micro_size - len(part))))
         yield rows.micro_batches(micro_size)[0]

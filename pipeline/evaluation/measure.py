@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
 from pipeline.data.batch import IGNORED, MicroBatch
+from pipeline.models.encoders import hidden_states, logits_of
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def measure(
     micro_batches: Iterable[MicroBatch],
     byte_lengths: NDArray[Any],
     device: torch.device | str | None = None,
+    is_masked: bool = False,
 ) -> Measurement:
     """Score every label of some micro batches; the model is in eval mode meanwhile.
 
@@ -60,6 +62,7 @@ def measure(
         micro_batches: Labels are already shifted; -100 is not scored.
         byte_lengths: UTF-8 bytes of each id, shape (V,), as `Tokenizer.byte_lengths` gives them.
         device: Where the model is; by default where its first parameter is.
+        is_masked: Whether it is an encoder, and labels are tokens that are hidden in `input_ids`.
 
     Returns:
         The sums over this process's micro batches. Losses are fp32 per token and summed in fp64.
@@ -67,11 +70,12 @@ def measure(
     place = torch.device(device) if device is not None else next(model.parameters()).device
     lengths = torch.from_numpy(byte_lengths)
     loss_sum, total = torch.zeros((), dtype=torch.float64, device=place), Measurement()
+    loss_of = _masked_loss_sum if is_masked else _loss_sum
     was_training = model.training
     model.eval()
     try:
         for micro_batch in micro_batches:
-            loss_sum += _loss_sum(model, micro_batch, place)
+            loss_sum += loss_of(model, micro_batch, place)
             total += count(micro_batch.labels, lengths)
     finally:
         model.train(was_training)
@@ -82,6 +86,15 @@ def count(labels: torch.Tensor, byte_lengths: torch.Tensor) -> Measurement:
     """The scored tokens among `labels` (on the CPU) and their bytes, with no loss yet."""
     scored = labels[labels != IGNORED]
     return Measurement(0.0, scored.numel(), int(byte_lengths[scored].sum()))
+
+
+@torch.no_grad()
+def _masked_loss_sum(model: torch.nn.Module, micro_batch: MicroBatch, device: torch.device) -> torch.Tensor:
+    """The same of an encoder, which has logits at scored positions only."""
+    positions = None if micro_batch.position_ids is None else micro_batch.position_ids.to(device)
+    hidden, labels = hidden_states(model, micro_batch.input_ids.to(device), positions), micro_batch.labels.to(device)
+    logits = logits_of(model, hidden[labels != IGNORED])
+    return cross_entropy(logits.float(), labels[labels != IGNORED], reduction="none").double().sum()
 
 
 @torch.no_grad()

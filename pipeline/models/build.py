@@ -1,12 +1,20 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.initialization import no_init_weights
 
 from pipeline.config.decoders import Decoder
+from pipeline.config.encoders import BertModel, ModernBertModel
 from pipeline.models.attention import DOCUMENTS
 from pipeline.models.documents import attend_by_document
+from pipeline.models.encoders import encoder_config, is_encoder
 from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import SCALED, Spread, initial_weights
 from pipeline.models.weights import fill_model
@@ -15,21 +23,25 @@ from pipeline.tokenizer.base import Tokenizer
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-llama_config = decoder_config
-
-
-def transformers_config(model: Decoder, tokenizer: Tokenizer) -> PretrainedConfig:
+def transformers_config(model: Decoder | BertModel | ModernBertModel, tokenizer: Tokenizer) -> PretrainedConfig:
     """Our config of a fresh model as transformers' own."""
-    return decoder_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id)
+    if isinstance(model, Decoder):
+        return decoder_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id)
+    return encoder_config(model, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id, tokenizer.mask_id)
 
 
 def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrainedModel:
     """A model of a given form, on the CPU, whose weights are to be filled in: they hold what memory held."""
     AttentionInterface.register(DOCUMENTS, attend_by_document)
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
+        model = model_class(config).from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
     model.tie_weights()
     return model
+
+
+def model_class(config: PretrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForMaskedLM]:
+    """What transformers makes a model of a given form by."""
+    return AutoModelForMaskedLM if is_encoder(config) else AutoModelForCausalLM
 
 
 def fresh_model(

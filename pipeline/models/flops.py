@@ -44,3 +44,19 @@ def _active_share(config: PretrainedConfig) -> float:
 def _active_weights_of(form: str) -> float:
     with torch.device("meta"):
         return active_weights(AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads(form))))
+
+
+def encoder_flops_per_token(config: PretrainedConfig, sequence_length: int, share: float) -> float:
+    """FLOPs per token of one forward and backward pass over an encoder that predicts a share of its tokens.
+
+    As for decoders, but nothing is masked: 12 * span * num_layers * hidden_size for attention, where local attention
+    spans its window and the token itself. The head is taken of the predicted tokens alone.
+    """
+    width, length = config.hidden_size, sequence_length
+    is_gated = config.model_type == "modernbert"
+    feed_forward = (3 if is_gated else 2) * width * config.intermediate_size
+    weights = config.num_hidden_layers * (4 * width * width + feed_forward)
+    weights += share * (width * width + width * config.vocab_size)
+    kinds = config.layer_types if is_gated else ["full_attention"] * config.num_hidden_layers
+    spans = [length if kind == "full_attention" else min(length, config.local_attention + 1) for kind in kinds]
+    return 6.0 * weights + 12.0 * sum(spans) * width

@@ -15,7 +15,7 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "wpe.weight")
 """Endings of the names of matrices that are looked up in."""
 OUTPUTS = ("lm_head.weight", "mlp.gate.weight")
 """Of those whose number of outputs does not grow with the width: the vocabulary's and a router's."""
-_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "experts.down_proj", "c_proj.weight")
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "experts.down_proj", "c_proj.weight", "Wo.weight")
 _VOCABULARIES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")
 
 

@@ -91,7 +91,7 @@ def _wide_attention(
     """Scaled dot-product attention in fp32; shapes (B, heads, L, head size), returned as (B, L, heads, head size)."""
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.float().repeat_interleave(groups, dim=1) for tensor in (key, value))
-    causal = attention_mask is None and query.shape[2] > 1
+    causal = module.is_causal and attention_mask is None and query.shape[2] > 1
     output = scaled_dot_product_attention(
         query.float(), key, value, attn_mask=attention_mask, is_causal=causal, scale=scaling
     )

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.evaluate import BelowUnigram, Check, CorpusSet, EvaluateConfig, EvaluationSet
+from pipeline.config.evaluate import BelowUnigram, Check, CorpusSet, EvaluateConfig, EvaluationSet, InstructSet
+from pipeline.config.objective import Objective
 from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.remote.urls import is_url
 from pipeline.data.batch import MicroBatch
@@ -23,7 +24,9 @@ from pipeline.evaluation.measure import Measurement, measure
 from pipeline.generation.generate import max_positions
 from pipeline.runtime.files import append_json_line, write_json
 from pipeline.runtime.logs import get_logger
+from pipeline.stages.masking import common_objective, fixed_noise
 from pipeline.stages.trained import TrainedModel, load_for_inference
+from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer
 
 log = get_logger("evaluate")
@@ -79,8 +82,9 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> dict[str
         CorpusError, CheckpointError, RunError: Something named in the config is missing or damaged.
     """
     make_parent(config.output)
+    objective = common_objective(config.models)
     baselines = {
-        name: measure_baselines(one, config)
+        name: measure_baselines(one, config, objective)
         for name, one in config.sets.items()
         if isinstance(one, CorpusSet) and _has_baselines(name, one, config)
     }
@@ -110,19 +114,23 @@ def _has_baselines(name: str, one: CorpusSet, config: EvaluateConfig) -> bool:
     )
 
 
-def measure_baselines(one: CorpusSet, config: EvaluateConfig) -> Baselines:
-    """Unigram loss and gzip's bits per byte on a corpus set."""
+def measure_baselines(one: CorpusSet, config: EvaluateConfig, objective: Objective) -> Baselines:
+    """Unigram loss on what models with an objective are scored on in a corpus set, and gzip's bits per byte."""
     corpus = open_corpus(one.corpus, one.cache)
     tokenizer = load_tokenizer(corpus.tokenizer_folder)
     counts = token_counts(corpus, tokenizer.vocab_size)
-    guessed = unigram(counts, _windows(one, config), tokenizer.byte_lengths())
+    guessed = unigram(counts, _windows(one, config, objective, tokenizer), tokenizer.byte_lengths())
     if not guessed.text_bytes:
         raise CorpusError(f"corpus {one.corpus} has no text in its validation split; raise validation_share")
-    return Baselines(guessed.loss, guessed.bits_per_byte, gzip_bits_per_byte(corpus, tokenizer))
+    squeezed = gzip_bits_per_byte(corpus, tokenizer) if objective.type == "causal" else None
+    return Baselines(guessed.loss, guessed.bits_per_byte, squeezed)
 
 
-def _windows(one: CorpusSet, config: EvaluateConfig) -> Iterator[MicroBatch]:
-    return corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences, one.cache)
+def _windows(
+    one: CorpusSet, config: EvaluateConfig, objective: Objective, tokenizer: Tokenizer
+) -> Iterator[MicroBatch]:
+    noise = fixed_noise(objective, tokenizer)
+    return corpus_batches(one.corpus, one.sequence_length, config.micro_size, config.max_sequences, one.cache, noise)
 
 
 def _evaluate_model(name: str, config: EvaluateConfig, baselines: Mapping[str, Baselines]) -> Iterator[Figures]:
@@ -130,7 +138,9 @@ def _evaluate_model(name: str, config: EvaluateConfig, baselines: Mapping[str, B
     trained = load_for_inference(run)
     for set_name, one in config.sets.items():
         check_fit(name, trained, set_name, one)
-        total = measure(trained.model, set_batches(one, trained, config), trained.tokenizer.byte_lengths())
+        is_masked = trained.config.objective.type == "masked"
+        total = measure(trained.model, set_batches(one, trained, config), trained.tokenizer.byte_lengths(),
+                        is_masked=is_masked)  # fmt: skip
         figure = make_figures(name, set_name, trained.step, total)
         unigram_loss = baselines[set_name].unigram_loss if set_name in baselines else None
         _append_row(trained.run, figure, unigram_loss)
@@ -145,6 +155,11 @@ def check_fit(name: str, trained: TrainedModel, set_name: str, one: EvaluationSe
             f"sets.{set_name}.sequence_length ({one.sequence_length}) is more than the {positions} positions"
             f" of model {name}; lower it"
         )
+    if isinstance(one, InstructSet) and trained.config.objective.type == "masked":
+        raise ConfigError(
+            f"sets.{set_name}.type (instruct) asks for answers, and model {name} predicts masked tokens; give a set of"
+            " type corpus"
+        )
     if isinstance(one, CorpusSet):
         expected = open_corpus(one.corpus, one.cache).manifest.tokenizer.fingerprint
         if trained.tokenizer.fingerprint() != expected:
@@ -158,7 +173,7 @@ def check_fit(name: str, trained: TrainedModel, set_name: str, one: EvaluationSe
 def set_batches(one: EvaluationSet, trained: TrainedModel, config: EvaluateConfig) -> Iterator[MicroBatch]:
     """The micro batches of a set for a model."""
     if isinstance(one, CorpusSet):
-        return _windows(one, config)
+        return _windows(one, config, trained.config.objective, trained.tokenizer)
     conversations = Conversations(one.path, trained.tokenizer, one.sequence_length)
     if conversations.num_too_long:
         log.info(

@@ -25,6 +25,7 @@ from pipeline.config.data import InstructData
 from pipeline.config.export import ExportConfig
 from pipeline.data.chat import jinja_template, render_prompt
 from pipeline.errors import ExportError
+from pipeline.models.encoders import is_encoder
 from pipeline.runtime.files import sync_file, sync_folder
 from pipeline.stages.export_card import model_card, weights_of
 from pipeline.stages.export_check import LOGITS_NAME, TOKENS_NAME, probe_logits
@@ -78,18 +79,24 @@ def partial_folder(output: Path) -> Iterator[Path]:
 def write_folder(trained: TrainedModel, folder: Path) -> None:
     """Weights, configs, tokenizer and model card."""
     model, tokenizer = trained.model, trained.tokenizer
-    ends = [token for token in (tokenizer.eos_id, tokenizer.control_id("<|end|>")) if token is not None]
-    model.config.use_cache = True
     model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_id, tokenizer.pad_id
-    model.generation_config = GenerationConfig(
-        eos_token_id=ends if is_chat(trained) else tokenizer.eos_id, pad_token_id=tokenizer.pad_id
-    )
+    if not is_encoder(model.config):
+        _prepare_to_generate(trained)
     disable_progress_bar()
     model.save_pretrained(folder)
     write_huggingface(tokenizer, folder)
     if is_chat(trained):
         (folder / "chat_template.jinja").write_text(jinja_template(tokenizer), encoding="utf-8")
     (folder / "README.md").write_text(model_card(trained), encoding="utf-8")
+
+
+def _prepare_to_generate(trained: TrainedModel) -> None:
+    model, tokenizer = trained.model, trained.tokenizer
+    ends = [token for token in (tokenizer.eos_id, tokenizer.control_id("<|end|>")) if token is not None]
+    model.config.use_cache = True
+    model.generation_config = GenerationConfig(
+        eos_token_id=ends if is_chat(trained) else tokenizer.eos_id, pad_token_id=tokenizer.pad_id
+    )
 
 
 def is_chat(trained: TrainedModel) -> bool:

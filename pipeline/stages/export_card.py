@@ -24,15 +24,26 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
 ```
 """
 
+_USE_MASKED = """\
+```python
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model="FOLDER")
+print(fill(f"The {fill.tokenizer.mask_token} of the day"))
+```
+"""
+
 
 def model_card(trained: TrainedModel) -> str:
     """Markdown with the front matter that model hubs read."""
-    header = yaml.safe_dump({"library_name": "transformers", "pipeline_tag": "text-generation"}, sort_keys=False)
+    is_masked = trained.config.objective.type == "masked"
+    task, use = ("fill-mask", _USE_MASKED) if is_masked else ("text-generation", _USE)
+    header = yaml.safe_dump({"library_name": "transformers", "pipeline_tag": task}, sort_keys=False)
     facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(trained).items())
     return (
         f"---\n{header}---\n\n# {trained.run.name}\n\n"
         "Trained with Tarmac. Its logits and token ids were compared with the trained model's.\n\n"
-        f"| | |\n|---|---|\n{facts}\n\n{_evaluations(trained)}## Use\n\n{_USE}\n"
+        f"| | |\n|---|---|\n{facts}\n\n{_evaluations(trained)}## Use\n\n{use}\n"
         "Text that spells a control token (such as `</s>`) is read as that token by this tokenizer;"
         " in training it was plain text.\n"
     )
@@ -51,6 +62,7 @@ def _facts(trained: TrainedModel) -> dict[str, Any]:
         "Token positions seen in this stage": f"{config.tokens_at(trained.step):,}",
         "Sequence length": _in_turn(one.sequence_length for one in stretches),
         "Sequences per update": _in_turn(one.global_size for one in stretches),
+        "Objective": config.objective.type,
         "Optimizer": config.optimizer.type,
         "Learning rate": config.optimizer.lr,
         "Adapter": config.adapter.type,

@@ -1,8 +1,9 @@
 """What a stranger gets from an exported folder: run as a process of its own, it uses none of Tarmac.
 
-`python -m pipeline.stages.export_check FOLDER PROBES RESULT` loads FOLDER by plain AutoModelForCausalLM and
-AutoTokenizer, and answers PROBES (JSON: `texts`, `sequences` of ids, `chats` of messages) in the folder RESULT:
-`logits.safetensors` holds one tensor (L, V) per sequence, `tokens.json` the ids of each text and chat.
+`python -m pipeline.stages.export_check FOLDER PROBES RESULT` loads FOLDER by plain AutoTokenizer and
+AutoModelForCausalLM, or AutoModelForMaskedLM where its config names such a model, and answers PROBES (JSON: `texts`,
+`sequences` of ids, `chats` of messages) in the folder RESULT: `logits.safetensors` holds one tensor (L, V) per
+sequence, `tokens.json` the ids of each text and chat.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 LOGITS_NAME = "logits.safetensors"
 TOKENS_NAME = "tokens.json"
@@ -30,7 +31,8 @@ def probe_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> 
 def main(folder: str, probes_path: str, result: str) -> None:
     """Answer the probes."""
     probes = json.loads(Path(probes_path).read_text(encoding="utf-8"))
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    is_masked = AutoConfig.from_pretrained(folder).architectures[0].endswith("ForMaskedLM")
+    model = (AutoModelForMaskedLM if is_masked else AutoModelForCausalLM).from_pretrained(folder)
     save_file(probe_logits(model, probes["sequences"]), Path(result) / LOGITS_NAME)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = [tokenizer(text, add_special_tokens=False).input_ids for text in probes["texts"]]

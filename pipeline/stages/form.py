@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pipeline.config.data import CorpusData
 from pipeline.config.decoders import Decoder
-from pipeline.config.model import HuggingFaceModel
+from pipeline.config.model import CheckpointModel, HuggingFaceModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
+from pipeline.models.build import model_class
+from pipeline.models.encoders import encoder_config
 from pipeline.models.forms import decoder_config
 from pipeline.models.safetensors_folder import read_form
 from pipeline.stages.run_folder import read_run
@@ -26,11 +28,13 @@ def weightless_model(config: RunConfig, vocab_size: int) -> PreTrainedModel:
         form = decoder_config(config.model, vocab_size, eos_id=None, pad_id=None)
     elif isinstance(config.model, HuggingFaceModel):
         form = read_form(config.model.path)
-    else:
+    elif isinstance(config.model, CheckpointModel):
         read_run(config.model.run)
         form = read_model_config(config.model.run)
+    else:
+        form = encoder_config(config.model, vocab_size, eos_id=None, pad_id=None, mask_id=None)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(form)
+        return model_class(form).from_config(form)
 
 
 def vocabulary(config: RunConfig) -> int | None:

@@ -19,6 +19,7 @@ from pipeline.generation.generate import generate as generate_ids
 from pipeline.generation.generate import max_positions
 from pipeline.generation.sampling import Sampling
 from pipeline.runtime.files import append_json_line
+from pipeline.stages.masking import require_causal
 from pipeline.stages.trained import TrainedModel, load_for_inference
 from pipeline.tokenizer.base import Tokenizer
 
@@ -55,9 +56,10 @@ def generate(
         console: Where to print; standard output if None.
 
     Raises:
-        GenerationError: The prompt does not fit the model.
+        GenerationError: The prompt does not fit the model, or the run predicts masked tokens.
         RunError, CheckpointError: The run cannot be loaded.
     """
+    require_causal(run)
     trained = load_for_inference(run, step)
     ids = prompt_ids(prompt, trained.tokenizer, chat)
     if chat and not isinstance(trained.config.data, InstructData):
@@ -112,10 +114,12 @@ def few_shot(
         console: Where to print; standard output if None.
 
     Raises:
+        GenerationError: The run predicts masked tokens.
         CorpusError: The file is missing, damaged, or has too few short pairs.
         RunError, CheckpointError: The run cannot be loaded.
     """
     console = console or Console()
+    require_causal(run)
     trained = load_for_inference(run, step)
     render_shots: Render = render if chat else render_plain
     found = read_pairs(pairs or default_pairs(trained.config))

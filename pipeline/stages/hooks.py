@@ -24,6 +24,7 @@ from pipeline.stages.data.rollbacks import Rollback
 from pipeline.stages.explain.named import some_documents
 from pipeline.stages.explain.run import Explained, Start
 from pipeline.stages.ingredients import TrainingData
+from pipeline.stages.masking import fixed_noise
 from pipeline.stages.rollback import last_good_step
 from pipeline.train.hooks.checkpoints import CheckpointHook
 from pipeline.train.hooks.evaluation import EvaluationHook
@@ -121,7 +122,8 @@ class Hooks:
         if data.held_out is None:
             return []
         settings, mesh, micro_size = config.evaluation, self._around.engine.mesh, config.batch.micro_size
-        mine = partial(batches, data.held_out, data.held_out_cut, micro_size, settings.max_sequences)
+        mine = partial(batches, data.held_out, data.held_out_cut, micro_size, settings.max_sequences,
+                       noise=fixed_noise(config.objective, data.tokenizer))  # fmt: skip
         held_out = group.agree(lambda: list(mine(mesh.data_rank, mesh.data_world_size)))
         byte_lengths = torch.as_tensor(data.tokenizer.byte_lengths())
         engine, tracker = self._around.engine, self._around.tracker

@@ -1,15 +1,10 @@
-"""What a training run is made of: tokenizer, sequences, held-out batches, model."""
+"""What a training run learns from: tokenizer, sequences, held-out sequences."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from transformers import PretrainedConfig, PreTrainedModel
-
 from pipeline.config.data import CorpusData
-from pipeline.config.decoders import Decoder
-from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
+from pipeline.config.model import CheckpointModel, HuggingFaceModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.data.conversations import Conversations
@@ -17,19 +12,14 @@ from pipeline.data.corpora import Corpora
 from pipeline.data.cuts import Cut, Cuts, Packing
 from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
+from pipeline.data.noise import Noise
 from pipeline.data.validation import held_out_corpora
-from pipeline.errors import ConfigError, CorpusError, TokenizerError
-from pipeline.models.adapters import adapted_weights, add_lora
-from pipeline.models.build import empty_model, transformers_config
-from pipeline.models.initialization import Spread, initial_weights, muon_fault
-from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.errors import CorpusError, TokenizerError
 from pipeline.models.safetensors_folder import read_form
-from pipeline.models.weights import Weights
-from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
 from pipeline.stages.data.plan import source_names, withdrawn_files
+from pipeline.stages.masking import noise_of
 from pipeline.stages.run_folder import read_run
-from pipeline.stages.trained import Base, load_start
 from pipeline.tokenizer.base import Tokenizer
 from pipeline.tokenizer.load import load_tokenizer, tokenizer_fault
 
@@ -45,11 +35,13 @@ class TrainingData:
     held_out: Sequences | None
     held_out_cut: Cut
     """How held-out data become sequences."""
+    noise: Noise | None
+    """Of masked language modelling."""
 
 
 def open_data(config: RunConfig) -> TrainingData:
     """Open what the config names. Raises CorpusError or TokenizerError in one sentence."""
-    tokenizer = load_tokenizer(_tokenizer_folder(config))
+    tokenizer = load_tokenizer(tokenizer_folder(config))
     data = config.data
     if isinstance(data, CorpusData):
         corpora = _corpora(data, tokenizer)
@@ -64,10 +56,12 @@ def open_data(config: RunConfig) -> TrainingData:
             _log.info("%s: %d conversations are longer than %d tokens and left out",
                       data.train, source.num_too_long, data.sequence_length)  # fmt: skip
     _check_enough(source, config, packing)
-    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing))
+    noise = noise_of(config.objective, tokenizer, config.seed)
+    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing), noise)
 
 
-def _tokenizer_folder(config: RunConfig) -> Path:
+def tokenizer_folder(config: RunConfig) -> Path:
+    """Where a run's tokenizer lies. Raises RunError, CorpusError or TokenizerError where it does not."""
     if config.tokenizer is not None:
         return Path(config.tokenizer)
     if isinstance(config.model, CheckpointModel):
@@ -115,99 +109,4 @@ def _check_enough(source: Sequences, config: RunConfig, packing: Packing) -> Non
         raise CorpusError(
             f"data has {available} sequences of {config.data.sequence_length} tokens and batch.global_size is"
             f" {config.batch.global_size}; lower batch.global_size or data.sequence_length, or prepare more text"
-        )
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """A model ready for the engine, and what its weights are to be."""
-
-    loss: CausalLoss
-    """The model inside its objective; it holds no weights yet."""
-    weights: Weights
-    """Its first weights, in fp32."""
-    transformers_config: PretrainedConfig
-    """transformers' config of the model without adapter."""
-    base: Base | None
-    """What it is started from."""
-
-
-def open_base(config: RunConfig, tokenizer: Tokenizer, step: int | None = None) -> Base | None:
-    """The checkpoint that a run starts from, if it does from one.
-
-    A run that resumes gives the step of its base that it was started from: the base may have trained on since.
-
-    Raises:
-        CheckpointError, TokenizerError: In one sentence.
-    """
-    if isinstance(config.model, Decoder):
-        return None
-    base = load_start(config.model, step)
-    _require_tokenizer(config, base, tokenizer)
-    return base
-
-
-def build(
-    config: RunConfig,
-    tokenizer: Tokenizer,
-    device: torch.device,
-    base: Base | None,
-    building: AbstractContextManager[None] | None = None,
-) -> Ingredients:
-    """Build the model on the CPU, to be trained on `device`.
-
-    Args:
-        config: What the run is to do.
-        tokenizer: Its tokenizer.
-        device: Where it trains.
-        base: What it starts from.
-        building: What parameters are made in, such as the engine's `partitioned`.
-
-    Raises:
-        ConfigError, CheckpointError: In one sentence; the same on all ranks.
-    """
-    engine = config.engine
-    form = base.form if base else transformers_config(config.model, tokenizer)
-    _check_positions(config, form)
-    with building or nullcontext():
-        model = empty_model(form, "fp32", engine.attention)
-        weights = base.weights(model) if base else _initial(config, tokenizer, model)
-        if config.optimizer.type == "muon" and (fault := muon_fault(model)):
-            raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
-        if engine.precision == "bf16" and lacks_bf16(device):
-            widen_products(model)
-        wrapped: torch.nn.Module = model
-        if isinstance(config.adapter, LoraAdapter):
-            wrapped = add_lora(model, config.adapter, config.seed)
-            weights = adapted_weights(wrapped, weights, config.seed)
-    loss = CausalLoss(wrapped, compile_loss=engine.compile, vocab_size=tokenizer.vocab_size)
-    return Ingredients(loss, weights, form, base)
-
-
-def _initial(config: RunConfig, tokenizer: Tokenizer, model: PreTrainedModel) -> Weights:
-    assert isinstance(config.model, Decoder)
-    return initial_weights(model, config.seed, Spread.of(config.model, tokenizer.vocab_size))
-
-
-def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
-    """Raise ConfigError if sequences are longer than the model has positions for."""
-    length = max(stretch.sequence_length for stretch in config.stretches)
-    if length > form.max_position_embeddings:
-        raise ConfigError(
-            f"data.sequence_length ({length}) exceeds the model's max_positions ({form.max_position_embeddings});"
-            " lower the one or raise the other"
-        )
-
-
-def _require_tokenizer(config: RunConfig, base: Base, tokenizer: Tokenizer) -> None:
-    """A run's model takes the run's tokenizer; one from elsewhere any that it has ids for."""
-    if isinstance(config.model, CheckpointModel) and base.tokenizer_fingerprint != tokenizer.fingerprint():
-        raise TokenizerError(
-            f"tokenizer {config.tokenizer} differs from the one of run {config.model.run}; leave tokenizer out"
-        )
-    ids = base.form.vocab_size
-    if tokenizer.vocab_size > ids:
-        raise TokenizerError(
-            f"tokenizer {_tokenizer_folder(config)} has {tokenizer.vocab_size} ids and the model {ids};"
-            " give the one that the model was trained with"
         )

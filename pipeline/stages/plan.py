@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.decoders import Decoder
+from pipeline.config.encoders import ENCODERS
 from pipeline.config.load import dump
 from pipeline.config.run import RunConfig
 from pipeline.engine.memory import estimate_memory
@@ -44,7 +45,7 @@ def print_memory(config: RunConfig, world_size: int) -> None:
                        ("optimizer", memory.optimizer), ("sum, without activations", memory.total)):  # fmt: skip
         table.add_row(name, f"{size / 2**30:.3f}")
     console.print(facts, table, highlight=False, sep="\n")
-    if known is None and isinstance(config.model, Decoder):
+    if known is None and isinstance(config.model, (Decoder, *ENCODERS)):
         words = "The corpus is not there yet: a vocabulary of"
         console.print(f"{words} {USUAL_VOCABULARY:,} is assumed.", highlight=False, soft_wrap=True)
 

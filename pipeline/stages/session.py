@@ -21,18 +21,18 @@ from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
-from pipeline.models.flops import training_flops_per_token
 from pipeline.runtime.files import write_json, write_text
 from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.signals import StopRequest
 from pipeline.runtime.watchdog import Watchdog
+from pipeline.stages.building import Ingredients, build, flops_per_token, open_base
 from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.plan import order_of
 from pipeline.stages.data.rollbacks import Rollback, read_rollbacks
 from pipeline.stages.hooks import Hooks, Surroundings
-from pipeline.stages.ingredients import Ingredients, TrainingData, build, open_base
+from pipeline.stages.ingredients import TrainingData
 from pipeline.stages.plan import count_parameters
 from pipeline.stages.rollback import roll_back
 from pipeline.stages.run_folder import environment, told
@@ -89,7 +89,7 @@ class Session:
         base = group.agree(self._open_base)
         building = partitioned(config, group)
         ingredients = group.agree(lambda: build(config, data.tokenizer, group.device, base, building))
-        self._flops = partial(training_flops_per_token, ingredients.transformers_config)
+        self._flops = partial(flops_per_token, config, ingredients.transformers_config)
         self._facts = {
             "tokenizer": data.tokenizer.fingerprint(), "base": base and base.to_json(),
             STATE_KEY: group.main_decides(lambda: self._sealed(ingredients)),
@@ -184,7 +184,7 @@ class Session:
         exit_code = None
         while exit_code is None:
             feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
-                            self._data.tokenizer.pad_id)  # fmt: skip
+                            self._data.tokenizer.pad_id, self._data.noise)  # fmt: skip
             hooks = Hooks(around, feed, self._end, self._commit, rollbacks)
             with self._ending(tracker, hooks):
                 try:

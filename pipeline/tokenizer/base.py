@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+MASK_NAME = "<mask>"
+"""Control token that stands for a hidden one, in tokenizers that give none that role."""
+WHITE_SPACE = " \t\n\r\u2581"
+"""What divides words, in the spellings of tokens."""
 
 
 class Tokenizer(ABC):
@@ -29,6 +35,19 @@ class Tokenizer(ABC):
     @abstractmethod
     def control_id(self, name: str) -> int | None:
         """Id of a control token such as `<|user|>`, which no text can produce; None if there is none of that name."""
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the token that stands for a hidden one; None if there is none."""
+        return self.control_id(MASK_NAME)
+
+    @abstractmethod
+    def word_edges(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which ids begin a word, and behind which the next word begins: two arrays of shape (vocab_size,).
+
+        Raises:
+            TokenizerError: Its tokens do not tell words apart.
+        """
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:

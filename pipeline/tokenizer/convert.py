@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import ExportError, TokenizerError
 from pipeline.runtime.files import write_json, write_text
-from pipeline.tokenizer.base import Tokenizer
+from pipeline.tokenizer.base import MASK_NAME, Tokenizer
 from pipeline.tokenizer.huggingface import CONFIG_NAME, TOKENIZER_NAME, HuggingFaceTokenizer
 from pipeline.tokenizer.sentencepiece import SPACE, SentencePieceTokenizer
 
@@ -174,6 +174,7 @@ def _config_form(processor: Any) -> dict[str, Any]:
         "bos_token": processor.bos_id(),
         "eos_token": processor.eos_id(),
         "pad_token": processor.pad_id() if processor.pad_id() >= 0 else processor.eos_id(),
+        "mask_token": next((id_ for id_ in _control_ids(processor) if processor.IdToPiece(id_) == MASK_NAME), -1),
     }
     others = [id_ for id_ in _control_ids(processor) if id_ not in roles.values()]
     return {

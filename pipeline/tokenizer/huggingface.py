@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import TokenizerError
 from pipeline.runtime.files import atomic_file
-from pipeline.tokenizer.base import Tokenizer
+from pipeline.tokenizer.base import WHITE_SPACE, Tokenizer
 
 TOKENIZER_NAME = "tokenizer.json"
 CONFIG_NAME = "tokenizer_config.json"
@@ -27,6 +27,8 @@ _FILES = (TOKENIZER_NAME, CONFIG_NAME, SPECIAL_TOKENS_NAME)
 _EOS_ROLES = ("eos_token", "sep_token")
 """What closes a document; encoders such as BERT have only the second."""
 _SPACE = "\u2581"
+_BYTE_LEVEL_SPACE = "\u0120\u0109\u010a\u010d"
+"""Space, tab and line ends as byte-level vocabularies write them."""
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 _UNMATCHABLE = "\U0010ffff"
 """A noncharacter, which no text may contain."""
@@ -114,6 +116,30 @@ class HuggingFaceTokenizer(Tokenizer):
         """Id of an added token that is marked as special."""
         return self._controls.get(name)
 
+    @property
+    def mask_id(self) -> int | None:
+        """The token named `mask_token`, or the control token `<mask>`."""
+        named = self._named("mask_token")
+        return super().mask_id if named is None else named
+
+    def word_edges(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """By a prefix of tokens that go on with a word (WordPiece), or by white space in the tokens."""
+        prefix = self._form["model"].get("continuing_subword_prefix")
+        marks = _BYTE_LEVEL_SPACE if self._is_byte_level() else WHITE_SPACE
+        begins, ends = np.zeros((2, self.vocab_size), dtype=np.bool_)
+        for token, id_ in self._vocab.items():
+            begins[id_] = not token.startswith(prefix) if prefix else token[:1] in marks
+            ends[id_] = not prefix and token[-1:] in marks
+        if not begins.any():
+            raise TokenizerError(
+                f"objective.whole_words is true, and no token of tokenizer {self._folder} begins with white space, so"
+                " that words cannot be told apart; set it to false"
+            )
+        return begins, ends
+
+    def _is_byte_level(self) -> bool:
+        return "ByteLevel" in _types([self._form.get("decoder"), self._form.get("pre_tokenizer")])
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
         return list(self._encoder.encode(text, add_special_tokens=False).ids)
@@ -128,7 +154,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def byte_lengths(self) -> NDArray[Any]:
         """UTF-8 bytes of each token, for byte-level, byte-fallback, metaspace and WordPiece vocabularies."""
-        byte_level = "ByteLevel" in _types([self._form.get("decoder"), self._form.get("pre_tokenizer")])
+        byte_level = self._is_byte_level()
         lengths = np.zeros(self.vocab_size, dtype=np.int64)
         for token, id_ in self._vocab.items():
             if token in self._added:

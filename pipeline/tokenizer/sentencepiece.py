@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import TokenizerError
 from pipeline.runtime.files import atomic_file
-from pipeline.tokenizer.base import Tokenizer
+from pipeline.tokenizer.base import WHITE_SPACE, Tokenizer
 
 MODEL_NAME = "tokenizer.model"
 SPACE = "\u2581"
@@ -74,6 +74,16 @@ class SentencePieceTokenizer(Tokenizer):
     def control_id(self, name: str) -> int | None:
         """Id of a control piece."""
         return self._controls.get(name)
+
+    def word_edges(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Words begin at white space, and behind pieces that end with it."""
+        spelled = [self._spelling(id_) for id_ in range(self.vocab_size)]
+        begins = np.array([piece[:1] in WHITE_SPACE for piece in spelled])
+        return begins, np.array([piece[-1:] in WHITE_SPACE for piece in spelled])
+
+    def _spelling(self, id_: int) -> str:
+        piece = str(self._processor.IdToPiece(id_))
+        return chr(int(piece[3:5], 16)) if self._processor.IsByte(id_) else piece
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""

@@ -10,6 +10,7 @@ from pipeline.config.data import CorpusData
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch
 from pipeline.data.loader import Loader, Sequences, Share
+from pipeline.data.noise import Noise
 from pipeline.data.order import Order
 from pipeline.data.phases import DamagedChunk
 from pipeline.engine.mesh import mesh_of
@@ -27,13 +28,15 @@ class DataFeed:
     """This rank's batches, by an order that all ranks change alike when a chunk is damaged."""
 
     def __init__(
-        self, config: RunConfig, source: Sequences, order: Order, group: ProcessGroup, journal: Journal, pad_id: int
-    ) -> None:
+        self, config: RunConfig, source: Sequences, order: Order, group: ProcessGroup, journal: Journal, pad_id: int,
+        noise: Noise | None = None,
+    ) -> None:  # fmt: skip
         """Set up."""
         self.order = order
         self.waited_seconds = 0.0
         """How long this rank alone waited for the last batch."""
-        self._source, self._group, self._journal, self._pad_id = source, group, journal, pad_id
+        self._source, self._group, self._journal = source, group, journal
+        self._pad_id, self._noise = pad_id, noise
         mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
         self._share = Share(mesh.data_rank, mesh.data_world_size, config.batch.micro_size)
         self._ahead = config.data.cache.ahead if isinstance(config.data, CorpusData) else 0
@@ -48,7 +51,7 @@ class DataFeed:
 
     def _until_damage(self, first_step: int, num_steps: int) -> Generator[Batch, None, int]:
         """Batches up to the first step that reads a damaged chunk, which it returns."""
-        loader = Loader(self._source, self.order, self._share, self._pad_id, self._ahead)
+        loader = Loader(self._source, self.order, self._share, self._pad_id, self._ahead, self._noise)
         with closing(loader.batches(first_step, num_steps)) as batches:
             for step in range(first_step, num_steps):
                 batch, error = self._next(batches)

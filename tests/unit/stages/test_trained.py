@@ -18,8 +18,8 @@ from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora
 from pipeline.models.weights import fill_model
 from pipeline.runtime.files import append_json_line, write_text
+from pipeline.stages.building import build, open_base
 from pipeline.stages.export import export
-from pipeline.stages.ingredients import build, open_base
 from pipeline.stages.seal import STATE_KEY, seal
 from pipeline.stages.trained import digest, load_base, load_trained
 from pipeline.tokenizer.load import load_tokenizer

@@ -90,6 +90,16 @@ def write_unigram(folder: Path) -> Path:
     return _write(made, folder, {"eos_token": {"content": "</s>"}})
 
 
+def write_word_piece(folder: Path) -> Path:
+    """A WordPiece tokenizer, as BERT has one."""
+    vocab = {word: id_ for id_, word in enumerate(("[UNK]", "[SEP]", "[MASK]", "walk", "##ing", "##s", "."))}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocab, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    made.decoder = tokenizers.decoders.WordPiece()
+    made.add_special_tokens(["[UNK]", "[SEP]", "[MASK]"])
+    return _write(made, folder, {"sep_token": "[SEP]", "mask_token": "[MASK]"})
+
+
 def _write(tokenizer: Any, folder: Path, config: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"))
