@@ -17,7 +17,11 @@ MUON = [
     }
     for stage in (1, 2)
 ]
-CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON]
+GPT2 = {"type": "gpt2"}
+EXPERTS = {"type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "experts_per_token": 2, "expert_size": 24,
+           "router_loss_weight": 0.0}  # fmt: skip
+FORMS = [{"zero_stage": 3, "precision": "fp32", "model": model} for model in (GPT2, EXPERTS)]
+CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON, *FORMS]
 BODY = "tests.distributed.training_body:curves"
 
 
@@ -63,3 +67,12 @@ def test_first_weights_do_not_depend_on_stage_or_world_size(results, world_size)
     assert fp32 == {results[1][0]["weights"]}
     assert bf16 == {results[1][5]["weights"]}
     assert fp32 != bf16
+
+
+@pytest.mark.parametrize("number", range(10, 10 + len(FORMS)))
+def test_other_forms_are_the_same_at_both_world_sizes(results, number):
+    """Without the router's loss, which depends on what shares a micro batch."""
+    reference, measured = results[1][number], results[2][number]
+    assert measured["weights"] == reference["weights"]
+    assert close(reference["loss"], measured["loss"], 1e-5)
+    assert close(reference["norm"], measured["norm"], 1e-5)

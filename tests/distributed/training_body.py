@@ -28,8 +28,10 @@ def run_config(**changes: Any) -> RunConfig:
     """A tiny run; `changes` replace parts of the engine block, the optimizer, the average, or the global size."""
     global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
-    model = {"type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4,
-             "num_key_value_heads": 2, "max_positions": LENGTH} | changes.pop("model", {})  # fmt: skip
+    model = changes.pop("model", {})
+    if "type" not in model:
+        model = {"type": "llama", "intermediate_size": 64, "num_key_value_heads": 2, **model}
+    model = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_positions": LENGTH, **model}
     clipping = 0 if optimizer["type"] == "muon" else 0.5
     ema = changes.pop("ema", {})
     return validate(RunConfig, {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.cli import main
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.load import load, read_mapping, validate
 from pipeline.config.run import RunConfig
@@ -21,6 +22,11 @@ from pipeline.stages.plan import count_parameters
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SCHEMA = ROOT / "configs" / "schema.json"
+SIZES = {
+    "10m": 10, "50m": 50, "125m": 125, "350m": 350, "1b": 1000, "3b": 3000, "7b": 7000, "13b": 13_000,
+    "70b": 70_000, "moe_7b": 7000,
+}  # fmt: skip
+"""Recipes by what their names promise, in millions of parameters."""
 
 
 def name(path: Path) -> str:
@@ -37,15 +43,26 @@ def test_every_recipe_parses(path: Path) -> None:
 
 def test_the_promised_recipes_are_there() -> None:
     names = set(map(name, CONFIGS))
-    assert names >= {f"pretrain/{size}.yaml" for size in ("demo", "125m", "1b", "7b")}
+    assert names >= {f"pretrain/{size}.yaml" for size in ("demo", *SIZES)}
     assert names >= {"finetune/sft.yaml", "finetune/lora.yaml", "cluster/local.yaml", "cluster/slurm.yaml"}
     assert {load_stage(path).model_dump()["stage"] for path in CONFIGS if path.parent.name != "cluster"} == set(STAGES)
 
 
-@pytest.mark.parametrize(("size", "millions"), [("125m", 125), ("1b", 1000), ("7b", 7000)])
+@pytest.mark.parametrize(("size", "millions"), SIZES.items())
 def test_a_recipe_is_as_large_as_its_name_says(size: str, millions: int) -> None:
-    parameters = count_parameters(load(RunConfig, ROOT / "configs" / "pretrain" / f"{size}.yaml"), 32_768)
-    assert abs(parameters / 1e6 / millions - 1) < 0.1
+    """And sees 20 tokens for each of its parameters."""
+    recipe = load(RunConfig, ROOT / "configs" / "pretrain" / f"{size}.yaml")
+    parameters = count_parameters(recipe, 32_768)
+    assert abs(parameters / 1e6 / millions - 1) < 0.05
+    assert recipe.duration.tokens == pytest.approx(20 * parameters, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [*SIZES, "demo"])
+def test_a_recipe_shows_what_it_would_do(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(ROOT / "configs" / "pretrain" / f"{size}.yaml"), "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert '"zero_optimization": {' in said.out
+    assert "sum, without activations" in said.err
 
 
 def test_full_and_lora_are_one_key_apart() -> None:
