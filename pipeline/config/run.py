@@ -117,6 +117,16 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def best_metric_is_measured(self) -> "RunConfig":
+        """The best of what is never measured would be none."""
+        kind, *names = self.checkpoints.best_metric.split("/")
+        if kind == "validation" and len(names) == 2 and names[0] not in self.evaluation.corpora:
+            raise ValueError(
+                f"checkpoints.best_metric ({self.checkpoints.best_metric}) names a corpus that evaluation.corpora lacks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def phases_rise(self) -> "RunConfig":
         """Each phase begins behind the one before."""
         for number, (one, other) in enumerate(pairwise(self.stretches)):
