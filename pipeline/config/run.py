@@ -169,6 +169,25 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def samples_continue_texts(self) -> "RunConfig":
+        """Encoders cannot, and a sequence that grows cannot be shared by ranks."""
+        shared = self.engine.sequence_parallel
+        if self.evaluation.samples is not None and (self.objective.type != "causal" or shared > 1):
+            what = f"objective.type {self.objective.type}" if shared == 1 else f"engine.sequence_parallel {shared}"
+            raise ValueError(f"evaluation.samples must be left out with {what}")
+        return self
+
+    @model_validator(mode="after")
+    def best_metric_is_measured(self) -> "RunConfig":
+        """The best of what is never measured would be none."""
+        kind, *names = self.checkpoints.best_metric.split("/")
+        if kind == "validation" and len(names) == 2 and names[0] not in self.evaluation.corpora:
+            raise ValueError(
+                f"checkpoints.best_metric ({self.checkpoints.best_metric}) names a corpus that evaluation.corpora lacks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def phases_rise(self) -> "RunConfig":
         """Each phase begins behind the one before."""
         for number, (one, other) in enumerate(pairwise(self.stretches)):

@@ -36,16 +36,18 @@ def instruct_batches(
     return batches(conversations, Cut(sequence_length, "whole"), micro_size, max_sequences)
 
 
-def held_out_corpora(corpora: list[Corpus]) -> Corpora:
-    """The validation splits of some corpora, all their sources."""
+def held_out_corpora(corpora: list[Corpus], only: str | None = None) -> Corpora:
+    """The validation splits of some corpora, all their sources or one. Raises CorpusError if there is nothing."""
     sources = {
         f"{number}/{source}": (corpus, source)
         for number, corpus in enumerate(corpora)
         for source, shards in sorted(corpus.manifest.validation.items())
-        if shards
+        if shards and only in (None, source)
     }
     if not sources:
         folders = ", ".join(str(corpus.folder) for corpus in corpora)
+        if only is not None:
+            raise CorpusError(f"corpus {folders} has no source {only!r} in a validation split; name another, or none")
         raise CorpusError(f"corpus {folders} has no validation split; prepare it with validation_share above 0")
     return Corpora(sources, "validation")
 

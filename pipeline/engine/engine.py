@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -25,6 +25,7 @@ from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import compile_blocks
 from pipeline.models.weights import whole_shape
+from pipeline.objectives.causal import CausalLoss
 from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
 
@@ -205,6 +206,32 @@ class Engine:
             total += self._forward(micro_batch)
         self._deepspeed.train()
         return self.group.sum(total)
+
+    @contextmanager
+    def generating(self) -> Iterator[PreTrainedModel]:
+        """The model inside the objective, to be called by all ranks equally often: in eval mode and not compiled,
+        since each length would be compiled anew. Afterwards it trains on as if nothing had been."""
+        objective = self._deepspeed.module
+        assert isinstance(objective, CausalLoss), "only a causal model continues a text"
+        self._deepspeed.eval()
+        try:
+            with torch.compiler.set_stance("force_eager"), self._fetching_by_model(objective.model):
+                yield cast(PreTrainedModel, objective.model)
+        finally:
+            self._deepspeed.train()
+
+    @contextmanager
+    def _fetching_by_model(self, model: nn.Module) -> Iterator[None]:
+        """At ZeRO 3 DeepSpeed counts on forward passes of the objective to begin its order of fetching weights."""
+        if self._config.engine.zero_stage < 3:
+            yield
+            return
+        coordinator = self._deepspeed.optimizer.parameter_offload.get_param_coordinator()
+        hook = model.register_forward_pre_hook(lambda module, arguments: coordinator.reset_step())
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def close(self) -> None:
         """Free what DeepSpeed holds."""

@@ -19,6 +19,7 @@ def generate(
     top_k: int = 50,
     top_p: float = 0.95,
     seed: int = 0,
+    vocab_size: int | None = None,
 ) -> Iterator[int]:
     """The ids that follow a prompt, one by one as they are drawn.
 
@@ -33,6 +34,7 @@ def generate(
         top_k: 0 keeps all tokens.
         top_p: 1 keeps all tokens.
         seed: Seeds the draws.
+        vocab_size: Ids from there on, which only pad the model's vocabulary, are never drawn.
 
     Raises:
         GenerationError: The prompt is empty or leaves no room in the model, or a setting means nothing.
@@ -40,7 +42,7 @@ def generate(
     sampling = Sampling(max_new_tokens, temperature, top_k, top_p, seed)
     room = min(max_new_tokens, _room(model, len(input_ids)))
     ends = {eos_id} if isinstance(eos_id, int) else set(eos_id or ())
-    return _draw(model, list(input_ids), sampling, room, ends)
+    return _draw(model, list(input_ids), sampling, room, ends, vocab_size)
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
@@ -63,11 +65,13 @@ def _room(model: PreTrainedModel, prompt_tokens: int) -> int:
     return positions - prompt_tokens
 
 
-def _draw(model: PreTrainedModel, ids: list[int], sampling: Sampling, room: int, ends: set[int]) -> Iterator[int]:
+def _draw(
+    model: PreTrainedModel, ids: list[int], sampling: Sampling, room: int, ends: set[int], vocab_size: int | None
+) -> Iterator[int]:
     generator = torch.Generator().manual_seed(sampling.seed)
     cache = DynamicCache()
     for _ in range(room):
-        token = choose(_next_logits(model, ids, cache), sampling, generator)
+        token = choose(_next_logits(model, ids, cache)[:vocab_size], sampling, generator)
         if token in ends:
             return
         yield token

@@ -59,6 +59,7 @@ def attend_by_document(
         )
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     if cu_seq_lens_q is None:
+        causal = causal and query.shape[2] > 1  # the one token behind those of a cache sees them all
         grouped = query.shape[1] != key.shape[1]
         output = scaled_dot_product_attention(query, key, value, is_causal=causal, scale=scaling, enable_gqa=grouped)
         return output.transpose(1, 2).contiguous(), None

@@ -8,6 +8,7 @@ from pipeline.config.model import CheckpointModel, HuggingFaceModel
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import open_corpus
 from pipeline.data.holes import read_withdrawn
+from pipeline.data.validation import held_out_corpora
 from pipeline.errors import CorpusError
 from pipeline.models.safetensors_folder import read_form, weight_files
 from pipeline.stages.data.plan import source_names, withdrawn_files
@@ -33,6 +34,8 @@ def check_inputs(config: Config) -> None:
         _check_sources(config.data)
     else:
         _check_files(config.data)
+    for one in config.evaluation.corpora.values():
+        held_out_corpora([open_corpus(one.corpus)], one.source)
     if config.tokenizer is not None:
         load_tokenizer(config.tokenizer)
     check_run_folder(config)

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from pipeline.config.measuring import Evaluation, EvaluationCorpus
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import MicroBatch
+from pipeline.data.cuts import Cut
+from pipeline.data.loader import Sequences
 from pipeline.data.validation import batches
 from pipeline.engine.checkpoint.commit import Commit, committed_steps
 from pipeline.engine.checkpoint.saving import Label, Saver
@@ -31,6 +34,8 @@ from pipeline.train.hooks.evaluation import EvaluationHook
 from pipeline.train.hooks.ledger import Ledger
 from pipeline.train.hooks.lost_lock import LostLock
 from pipeline.train.hooks.metrics import MetricsHook, Totals
+from pipeline.train.hooks.profile import ProfileHook
+from pipeline.train.hooks.samples import SamplesHook
 from pipeline.train.hooks.skipped import SkippedUpdates
 from pipeline.train.hooks.spikes import SpikeHook
 from pipeline.train.hooks.stop import StopHook
@@ -104,7 +109,8 @@ class Hooks:
             pulse, lost, self.ledger, self._metrics, skipped,
             Stragglers(group, around.tracker, every, config.faults.straggler_ratio),
             *([self._spikes] if config.faults.spikes.action != "off" else []),
-            *self._evaluation(), self.saving, StopHook(pulse, around.stop_request, self.saving.save),
+            *self._evaluation(), *self._samples(), self.saving, *self._profile(commit),
+            StopHook(pulse, around.stop_request, self.saving.save),
         ]  # fmt: skip
 
     def _label(self, step: int) -> Label:
@@ -118,16 +124,42 @@ class Hooks:
         return Label(step, state, len(self._rollbacks))
 
     def _evaluation(self) -> list[Hook]:
-        data, config, group = self._around.data, self._around.config, self._around.engine.group
-        if data.held_out is None:
+        """On the data's own validation split, if there is one, and on other corpora."""
+        data, settings = self._around.data, self._around.config.evaluation
+        found = []
+        if data.held_out is not None:
+            found.append(self._evaluated(data.held_out, data.held_out_cut, settings, None))
+        windows = Cut(self._around.config.data.sequence_length, "concat")
+        for name, source in data.others.items():
+            found.append(self._evaluated(source, windows, settings.corpora[name], name))
+        return found
+
+    def _evaluated(
+        self, source: Sequences, cut: Cut, settings: Evaluation | EvaluationCorpus, name: str | None
+    ) -> Hook:
+        around, mesh, config = self._around, self._around.engine.mesh, self._around.config
+        mine = partial(batches, source, cut, config.batch.micro_size, settings.max_sequences,
+                       noise=fixed_noise(config.objective, around.data.tokenizer))  # fmt: skip
+        held_out = around.engine.group.agree(lambda: list(mine(mesh.data_rank, mesh.data_world_size)))
+        byte_lengths = torch.as_tensor(around.data.tokenizer.byte_lengths())
+        return EvaluationHook(
+            around.engine, around.tracker, held_out, byte_lengths, settings.every_steps, self._beating, name
+        )
+
+    def _samples(self) -> list[Hook]:
+        around, settings = self._around, self._around.config.evaluation.samples
+        if settings is None:
             return []
-        settings, mesh, micro_size = config.evaluation, self._around.engine.mesh, config.batch.micro_size
-        mine = partial(batches, data.held_out, data.held_out_cut, micro_size, settings.max_sequences,
-                       noise=fixed_noise(config.objective, data.tokenizer))  # fmt: skip
-        held_out = group.agree(lambda: list(mine(mesh.data_rank, mesh.data_world_size)))
-        byte_lengths = torch.as_tensor(data.tokenizer.byte_lengths())
-        engine, tracker = self._around.engine, self._around.tracker
-        return [EvaluationHook(engine, tracker, held_out, byte_lengths, settings.every_steps, self._beating)]
+        folder = Path(around.config.output)
+        tokenizer = around.data.tokenizer
+        return [around.engine.group.agree(lambda: SamplesHook(around.engine, tokenizer, settings, folder, around.beat))]
+
+    def _profile(self, commit: Commit | None) -> list[Hook]:
+        around, settings = self._around, self._around.config.tracking.profile
+        rank = around.engine.group.ranks.rank
+        if settings is None or rank not in settings.ranks:
+            return []
+        return [ProfileHook(Path(around.config.output), settings, rank, commit.step if commit else 0)]
 
     def _beating(self, micro_batches: list[MicroBatch]) -> Iterator[MicroBatch]:
         """The same, with a word to the watchdog before each."""

@@ -1,5 +1,6 @@
 """What a training run learns from: tokenizer, sequences, held-out sequences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class TrainingData:
     held_out: Sequences | None
     held_out_cut: Cut
     """How held-out data become sequences."""
+    others: Mapping[str, Sequences]
+    """The same of `evaluation.corpora`, which become windows."""
     noise: Noise | None
     """Of masked language modelling."""
 
@@ -56,8 +59,8 @@ def open_data(config: RunConfig) -> TrainingData:
             _log.info("%s: %d conversations are longer than %d tokens and left out",
                       data.train, source.num_too_long, data.sequence_length)  # fmt: skip
     _check_enough(source, config, packing)
-    noise = noise_of(config.objective, tokenizer, config.seed)
-    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing), noise)
+    others, noise = _others(config, tokenizer), noise_of(config.objective, tokenizer, config.seed)
+    return TrainingData(tokenizer, source, held_out, Cut(data.sequence_length, packing), others, noise)
 
 
 def tokenizer_folder(config: RunConfig) -> Path:
@@ -84,13 +87,27 @@ def _corpora(data: CorpusData, tokenizer: Tokenizer) -> dict[str, tuple[Corpus, 
     for (folder, source), name in source_names(data).items():
         corpus = open_corpus(folder, data.cache)
         corpora[name] = (corpus, source)
-        if corpus.manifest.tokenizer.fingerprint != tokenizer.fingerprint():
-            raise TokenizerError(
-                f"data.sources: corpus {folder} was prepared with another tokenizer"
-                f" ({corpus.manifest.tokenizer.fingerprint[:12]}) than the model's ({tokenizer.fingerprint()[:12]});"
-                " prepare it with tokenizer.type given and the model's tokenizer"
-            )
+        _require_tokenizer("data.sources", corpus, folder, tokenizer)
     return corpora
+
+
+def _require_tokenizer(key: str, corpus: Corpus, folder: str, tokenizer: Tokenizer) -> None:
+    if corpus.manifest.tokenizer.fingerprint != tokenizer.fingerprint():
+        raise TokenizerError(
+            f"{key}: corpus {folder} was prepared with another tokenizer"
+            f" ({corpus.manifest.tokenizer.fingerprint[:12]}) than the model's ({tokenizer.fingerprint()[:12]});"
+            " prepare it with tokenizer.type given and the model's tokenizer"
+        )
+
+
+def _others(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Sequences]:
+    """The validation splits of `evaluation.corpora`."""
+    found: dict[str, Sequences] = {}
+    for name, one in config.evaluation.corpora.items():
+        corpus = open_corpus(one.corpus, config.data.cache if isinstance(config.data, CorpusData) else None)
+        _require_tokenizer(f"evaluation.corpora.{name}", corpus, one.corpus, tokenizer)
+        found[name] = held_out_corpora([corpus], one.source)
+    return found
 
 
 def _held_out(corpora: dict[str, tuple[Corpus, str]]) -> Corpora | None:

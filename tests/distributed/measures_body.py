@@ -12,6 +12,7 @@ from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.out_of_memory import largest_batch
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.stopwatch import PARTS
+from pipeline.generation.generate import generate
 from pipeline.runtime.ranks import ranks_from_environment
 from tests.distributed.training_body import rank_batch, run_config, start, train, weights_digest
 
@@ -25,7 +26,10 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         generator = torch.random.get_rng_state()
         rehearsed.rehearse(largest_batch(rehearsed.config, group.ranks.world_size))
         assert torch.equal(torch.random.get_rng_state(), generator)
-        curve = [*train(rehearsed, range(3)), weights_digest(rehearsed)]
+        curve = train(rehearsed, range(1))
+        with rehearsed.generating() as model:
+            written = list(generate(model, [1, 2, 3], max_new_tokens=4, temperature=1.0, top_k=0, seed=7))
+        curve += [*train(rehearsed, range(1, 3)), weights_digest(rehearsed)]
         rehearsed.close()
         engine = start(run_config(**changes), group)
         plain = train(engine, range(1))
@@ -39,7 +43,7 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "seconds": seconds, "parts": {part: outcome.times.seconds(part) for part in PARTS},
             "rows": outcome.row_sums.tolist(), "loss": float(outcome.loss_sum),
             "norm": math.sqrt(squares), "whole_norm": _whole_norm(engine),
-            "rehearsed": curve, "plain": [*plain, weights_digest(engine)],
+            "rehearsed": curve, "written": written, "plain": [*plain, weights_digest(engine)],
         })  # fmt: skip
         engine.close()
     group.close()

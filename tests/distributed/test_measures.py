@@ -42,7 +42,9 @@ def test_parts_of_a_step_are_within_it(results, number):
 
 
 @pytest.mark.parametrize("number", range(len(CONFIGS)))
-def test_a_rehearsal_leaves_no_trace(results, number):
+def test_rehearsal_and_generation_leave_no_trace(results, number):
     for result in results:
+        assert len(result[number]["written"]) == 4
+        assert result[number]["written"] == results[0][number]["written"]
         assert result[number]["rehearsed"] == result[number]["plain"]
         assert len(set(result[number]["plain"])) == 4

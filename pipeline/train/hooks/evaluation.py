@@ -26,6 +26,7 @@ class EvaluationHook:
         byte_lengths: torch.Tensor,
         every: int,
         through: Callable[[Sequence[MicroBatch]], Iterable[MicroBatch]] = iter,
+        name: str | None = None,
     ) -> None:
         """Set up.
 
@@ -37,8 +38,9 @@ class EvaluationHook:
             byte_lengths: UTF-8 bytes of each token id, int64 of shape (vocabulary,).
             every: Steps between evaluations.
             through: What batches are taken through, such as a word to the watchdog before each.
+            name: Of the data among others; the data's own validation split has none.
         """
-        self._through = through
+        self._through, self._name = through, f"validation/{name}" if name else "validation"
         self._engine, self._tracker, self._batches, self._every = engine, tracker, batches, every
         labels = torch.cat([batch.labels[batch.labels != IGNORED] for batch in batches])
         totals = engine.group.sum(torch.tensor([len(labels), int(byte_lengths[labels].sum())]))
@@ -56,9 +58,9 @@ class EvaluationHook:
         """Measure and log."""
         loss_sum = self._loss_sum()
         row = {
-            "validation/loss": loss_sum / max(1, self._tokens),
-            "validation/bits_per_byte": loss_sum / math.log(2) / max(1, self._bytes),
-            "validation/tokens": float(self._tokens),
+            f"{self._name}/loss": loss_sum / max(1, self._tokens),
+            f"{self._name}/bits_per_byte": loss_sum / math.log(2) / max(1, self._bytes),
+            f"{self._name}/tokens": float(self._tokens),
         }
         if self._engine.average is not None:
             with averaged(self._engine):
@@ -66,6 +68,6 @@ class EvaluationHook:
         if self._engine.group.ranks.is_main:
             self._tracker.log(step, row)
             _log.info(
-                "step %d  validation loss %.4f  bits/byte %.4f",
-                step, row["validation/loss"], row["validation/bits_per_byte"],
+                "step %d  %s loss %.4f  bits/byte %.4f",
+                step, self._name, row[f"{self._name}/loss"], row[f"{self._name}/bits_per_byte"],
             )  # fmt: skip

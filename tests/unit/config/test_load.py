@@ -238,3 +238,10 @@ def test_temperature_and_epochs_exclude_each_other() -> None:
 def test_words_for_yes_and_no_are_words() -> None:
     """As in YAML 1.2; where a boolean is wanted, the config's class takes them for one."""
     assert parse_yaml("action: off\nbuild: yes\nruns: true", "test") == {"action": "off", "build": "yes", "runs": True}
+
+
+def test_the_best_metric_names_a_corpus_that_is_measured() -> None:
+    best = "checkpoints.best_metric=validation/code/loss"
+    assert "names a corpus that evaluation.corpora lacks" in sentence(RunConfig, RUN, best)
+    corpora = "evaluation.corpora={code: {corpus: data/code}}"
+    validate(RunConfig, apply_overrides(RUN, [best, corpora]), "file.yaml")

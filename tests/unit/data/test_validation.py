@@ -83,6 +83,12 @@ def test_several_corpora_are_read_one_after_another(corpus: Corpus, tmp_path: Pa
     assert list(held_out_corpora([corpus, corpus]).shards) == ["0/code", "0/web", "1/code", "1/web"]
 
 
+def test_one_source_of_a_corpus_is_read(corpus: Corpus) -> None:
+    assert list(held_out_corpora([corpus], "web").shards) == ["0/web"]
+    with pytest.raises(CorpusError, match="has no source 'news' in a validation split; name another, or none"):
+        held_out_corpora([corpus], "news")
+
+
 def test_a_corpus_without_a_validation_split_is_refused(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path, {"web": [[range(9)]]})
     with pytest.raises(CorpusError, match="has no validation split; prepare it with validation_share above 0"):
