@@ -9,6 +9,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 import xxhash
+from deepspeed.utils import groups
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -16,6 +17,7 @@ from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import IGNORED, Batch, MicroBatch
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
+from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
@@ -36,6 +38,8 @@ class StepOutcome:
     """xxh3 of the tensors this rank passed to forward, in order: inputs, labels, positions where there are any."""
     skipped: bool
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
+    rescaled: bool
+    """Whether it was skipped only because the gradient, scaled for fp16, overflowed: the scale falls, and no more."""
     forward_seconds: float
     """What this rank's forward passes took; up to ZeRO 2 no other rank has a part in it."""
 
@@ -52,11 +56,15 @@ class Engine:
         self._is_muon = isinstance(config.optimizer, Muon)
         self._guard = LossGuard(model)
         prepare_blocks(model, config)
-        self._deepspeed, _, _, _ = deepspeed.initialize(
-            model=model,
-            model_parameters=parameter_groups(model, config.optimizer.weight_decay),
-            config=deepspeed_dict(config, group.ranks.world_size),
-        )
+        with on_any_processor():
+            self._deepspeed, _, _, _ = deepspeed.initialize(
+                model=model,
+                model_parameters=parameter_groups(model, config.optimizer.weight_decay),
+                config=deepspeed_dict(config, group.ranks.world_size),
+            )
+        is_fp16 = config.engine.precision == "fp16"
+        self.loss_scale = LossScale(self._deepspeed.optimizer) if is_fp16 else None
+        """In fp16, the scale of the loss."""
         if self._is_muon and config.engine.zero_stage > 0:
             look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
 
@@ -85,6 +93,7 @@ class Engine:
         num_tokens = self._count_tokens(batch)
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
         loss_sum = torch.zeros((), device=self.group.device)
+        could_fall = self.loss_scale is not None and self.loss_scale.can_fall
         digest, stopwatch = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
             self._deepspeed.set_gradient_accumulation_boundary(left == 0)  # their number may change between steps
@@ -95,7 +104,8 @@ class Engine:
             self._step(is_boundary=left == 0)
             loss_sum += loss.detach()
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
-        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, stopwatch.seconds())
+        rescaled = skipped and could_fall and not self.group.max(not loss_sum.isfinite())
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, rescaled, stopwatch.seconds())
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
@@ -105,7 +115,7 @@ class Engine:
                 self._deepspeed.zero_grad()
                 self._deepspeed.set_gradient_accumulation_boundary(False)
         self._deepspeed.step()
-        if is_boundary and self._config.engine.offload_optimizer and not self._deepspeed.was_step_applied():
+        if is_boundary and self._config.engine.offload.optimizer != "none" and not self._deepspeed.was_step_applied():
             drop_offloaded_gradients(self._deepspeed.optimizer)
 
     def _forward(self, micro_batch: MicroBatch, digest: xxhash.xxh3_128 | None = None) -> torch.Tensor:
@@ -131,7 +141,8 @@ class Engine:
     def norm_name(self) -> str:
         """What `norm` is of: the gradient; or the update, where that is all that DeepSpeed knows with Muon."""
         engine = self._config.engine
-        is_bf16_optimizer = engine.zero_stage == 1 and engine.precision == "bf16" and not engine.offload_optimizer
+        is_offloaded = engine.offload.optimizer != "none"
+        is_bf16_optimizer = engine.zero_stage == 1 and engine.precision == "bf16" and not is_offloaded
         return "update" if self._is_muon and engine.zero_stage > 0 and not is_bf16_optimizer else "gradient"
 
     def norm(self) -> float | None:
@@ -169,7 +180,10 @@ def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
     if config.engine.zero_stage < 3:
         yield
         return
-    with deepspeed.zero.Init(config_dict_or_path=deepspeed_dict(config, group.ranks.world_size)):
+    settings = deepspeed_dict(config, group.ranks.world_size)
+    has_copies = config.engine.zeropp.partition_size > 1
+    copies = groups._get_zero_param_intra_parallel_group() if has_copies else None  # an engine before left its own
+    with deepspeed.zero.Init(config_dict_or_path=settings, zero_param_parallel_group=copies):
         yield
 
 

@@ -21,7 +21,7 @@ from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.initialization import initial_weights
-from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.logs import get_logger
@@ -172,7 +172,7 @@ def build(
         if base:
             base.require_fit(model)
         weights = base.weights if base else initial_weights(model, config.seed)
-        if engine.precision == "bf16" and lacks_bf16(device):
+        if lacks(engine.precision, device):
             widen_products(model)
         if isinstance(config.adapter, LoraAdapter):
             model = add_lora(model, config.adapter, config.seed)

@@ -18,6 +18,7 @@ from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
+from pipeline.engine.settings import require_able
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
 from pipeline.models.flops import training_flops_per_token
@@ -84,6 +85,7 @@ class Session:
         self._peak = float(group.sum(torch.tensor([peak])))
         watchdog.beat("building the model")
         base = group.agree(self._open_base)
+        group.agree(lambda: require_able(config, group.ranks.world_size, group.device))
         building = partitioned(config, group)
         ingredients = group.agree(lambda: build(config, data.tokenizer, group.device, base, building))
         self._flops = partial(training_flops_per_token, ingredients.transformers_config)

@@ -17,7 +17,7 @@ from pipeline.engine.checkpoint.weights import find_checkpoint, saved_weights
 from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.build import DTYPES, empty_model
-from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights, fill_model, misfits, weights_of
 from pipeline.stages.run_folder import read_run
 from pipeline.stages.seal import require_seal
@@ -103,7 +103,7 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
     precision = read_run(run).engine.precision
     trained = load_trained(run, step, dtype=precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if precision == "bf16" and lacks_bf16(device):
+    if lacks(precision, device):
         widen_products(trained.model)
     trained.model.to(device)
     return trained

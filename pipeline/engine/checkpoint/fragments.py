@@ -125,7 +125,8 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
                 state[kind] = torch.zeros_like(flat.tensor, requires_grad=False)
         made = max((counts or {}).get(part.name, 0) for part in flat.slices) if flat.slices else _most(counts)
         counts_in_tensors = getattr(_optimizer(engine), "aux_optimizer", True) is not None
-        state["step"] = torch.tensor(float(made)) if counts_in_tensors else made
+        device = flat.tensor.device if flat.group.get("fused") else None  # as torch's kernels want it
+        state["step"] = torch.tensor(float(made), device=device) if counts_in_tensors else made
 
 
 def _most(counts: dict[str, int] | None) -> int:
@@ -154,6 +155,7 @@ def publish(engine: Engine) -> None:
             for number, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
                 optimizer.fp16_partitioned_groups_flat[number].copy_(flat)
                 optimizer._unflatten_partitioned_parameters(number)
+            optimizer.invalidate_secondary_tensor()  # ZeRO++'s copies
             optimizer.checkpoint_event_epilogue()
         elif isinstance(optimizer, DeepSpeedZeroOptimizer | BF16_Optimizer):
             optimizer.update_lp_params()

@@ -52,6 +52,8 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
     mine = [one for one in fragments(engine) if not (exclude_frozen and one.kind == FROZEN)]
     digests = engine.group.agree(lambda: _fill(mine, index, TensorReader(folder, index)))
     publish(engine)
+    if engine.loss_scale is not None and index.loss_scale is not None:
+        engine.loss_scale.restore(index.loss_scale)
     told = engine.group.gather_to_main(digests) or []
     engine.group.main_decides(lambda: _compare(folder, index, [one for theirs in told for one in theirs]))
 
