@@ -26,7 +26,8 @@ from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 
@@ -75,7 +76,7 @@ def _engine(options: argparse.Namespace, group: ProcessGroup) -> Engine:
         "optimizer": {"type": "adamw", "lr": 1e-3},
         "engine": {"zero_stage": options.stage, "compile": False, "precision": "fp32"},
     }, "benchmark")  # fmt: skip
-    model = fresh_model(llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0), 0, "fp32", "sdpa")
+    model = fresh_model(decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0), 0, "fp32", "sdpa")
     return Engine(CausalLoss(model), config, group)
 
 

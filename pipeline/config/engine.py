@@ -7,15 +7,42 @@ from pydantic import NonNegativeFloat, PositiveInt, model_validator
 from pipeline.config.base import Config
 
 
+class Offload(Config):
+    """What is kept in host memory instead of the device's."""
+
+    optimizer: Literal["none", "cpu"] = "none"
+    """fp32 weights and moments, and the update itself (stages 1 to 3; arXiv:2101.06840)."""
+    parameters: Literal["none", "cpu"] = "none"
+    """This rank's part of the parameters, brought to the device layer by layer (stage 3; arXiv:2104.07857)."""
+
+
+class ZeroPlusPlus(Config):
+    """Less communication between nodes at stage 3 (arXiv:2306.10209)."""
+
+    partition_size: PositiveInt = 1
+    """So many ranks, those of a node, hold a second copy of all parameters: backward passes gather inside them only."""
+    quantized_weights: bool = False
+    """Gather parameters in 8 bits (CUDA only)."""
+    quantized_gradients: bool = False
+    """Reduce gradients in 4 bits (CUDA only)."""
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether anything is."""
+        return self.quantized_weights or self.quantized_gradients
+
+
 class Engine(Config):
     """What DeepSpeed is asked for; the whole DeepSpeed dict is generated from this and the rest of the config."""
 
     zero_stage: Literal[0, 1, 2, 3] = 2
     """What is partitioned over ranks: nothing, optimizer states, also gradients, also parameters (arXiv:1910.02054)."""
-    offload_optimizer: bool = False
-    """Keep fp32 weights and moments in host memory and update there (stages 1 to 3; arXiv:2101.06840)."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Type of parameters and activations; master weights and gradient accumulation are fp32."""
+    offload: Offload = Offload()
+    """What is kept in host memory."""
+    zeropp: ZeroPlusPlus = ZeroPlusPlus()
+    """Less communication at stage 3."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Type of parameters and activations; master weights and gradient accumulation are fp32. fp16 scales the loss."""
     gradient_clipping: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     compile: bool = True
@@ -40,8 +67,19 @@ class Engine(Config):
     @model_validator(mode="after")
     def offload_needs_partitions(self) -> "Engine":
         """DeepSpeed offloads its own partitions only."""
-        if self.zero_stage == 0 and self.offload_optimizer:
-            raise ValueError("offload_optimizer (true) must be false at zero_stage 0; or use zero_stage 1")
+        if self.zero_stage == 0 and self.offload.optimizer != "none":
+            raise ValueError("offload.optimizer (cpu) must be none at zero_stage 0; or use zero_stage 1")
+        if self.zero_stage < 3 and self.offload.parameters != "none":
+            raise ValueError(
+                f"offload.parameters (cpu) must be none at zero_stage {self.zero_stage}; or use zero_stage 3"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def zeropp_is_stage_three(self) -> "Engine":
+        """Only there parameters are gathered."""
+        if self.zero_stage < 3 and self.zeropp != ZeroPlusPlus():
+            raise ValueError(f"zeropp is for zero_stage 3 and zero_stage is {self.zero_stage}; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 import xxhash
+from deepspeed.utils import groups
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.average import WeightAverage
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
+from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
@@ -42,6 +44,8 @@ class StepOutcome:
     """xxh3 of this rank's rows as they went forward, in order: inputs, labels, positions where there are any."""
     skipped: bool
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
+    rescaled: bool
+    """Whether it was skipped only because the gradient, scaled for fp16, overflowed: the scale falls, and no more."""
     times: Stopwatch
     """How long its parts took on this rank; up to ZeRO 2 no other rank has a part in the forward passes."""
     row_sums: torch.Tensor | None
@@ -66,12 +70,16 @@ class Engine:
         prepare_blocks(model, config)
         self.average: WeightAverage | None = None
         """The average of the weights, where the config wants one and the optimizer's state is prepared."""
-        self._deepspeed, _, _, _ = deepspeed.initialize(
-            model=model,
-            optimizer=own_optimizer(config.optimizer),
-            model_parameters=parameter_groups(model, config.optimizer),
-            config=deepspeed_dict(config, group.ranks.world_size),
-        )
+        with on_any_processor():
+            self._deepspeed, _, _, _ = deepspeed.initialize(
+                model=model,
+                optimizer=own_optimizer(config.optimizer),
+                model_parameters=parameter_groups(model, config.optimizer),
+                config=deepspeed_dict(config, group.ranks.world_size),
+            )
+        is_fp16 = config.engine.precision == "fp16"
+        self.loss_scale = LossScale(self._deepspeed.optimizer) if is_fp16 else None
+        """In fp16, the scale of the loss."""
         if self._is_muon and config.engine.zero_stage > 0:
             look_before_muon(self._deepspeed.optimizer, config.engine.zero_stage)
         self._deepspeed.allreduce_gradients = measured(
@@ -102,6 +110,7 @@ class Engine:
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
         scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
+        could_fall = self.loss_scale is not None and self.loss_scale.can_fall
         loss_sum, rows = torch.zeros((), device=self.group.device), []
         digest, self._times = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
@@ -110,8 +119,9 @@ class Engine:
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
         if self.average is not None and not skipped:
             self.average.update(batch.step)
+        rescaled = skipped and could_fall and not self.group.max(not loss_sum.isfinite())
         told = [one for one in rows if one is not None]
-        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, self._times,
+        return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, rescaled, self._times,
                            torch.cat(told) if len(told) == len(rows) else None)  # fmt: skip
 
     def rehearse(self, batch: Batch) -> None:
@@ -121,8 +131,11 @@ class Engine:
         What an update takes besides is not rehearsed.
         """
         devices = [self.group.device] if self.group.device.type == "cuda" else []
+        scale = self.loss_scale and self.loss_scale.state()
         with torch.random.fork_rng(devices), self._guard.refusing():
             outcome = self.train_step(batch, learning_rate_share=0.0)
+        if self.loss_scale is not None and scale is not None:
+            self.loss_scale.restore(scale)
         assert outcome.skipped, "a rehearsal made an update"
 
     def _pass(
@@ -151,7 +164,7 @@ class Engine:
                 self._deepspeed.zero_grad()
                 self._deepspeed.set_gradient_accumulation_boundary(False)
         self._deepspeed.step()
-        if is_boundary and self._config.engine.offload_optimizer and not self._deepspeed.was_step_applied():
+        if is_boundary and self._config.engine.offload.optimizer != "none" and not self._deepspeed.was_step_applied():
             drop_offloaded_gradients(self._deepspeed.optimizer)
 
     def _forward(self, micro_batch: MicroBatch, digest: xxhash.xxh3_128 | None = None) -> torch.Tensor:
@@ -180,7 +193,8 @@ class Engine:
     def norm_name(self) -> str:
         """What `norm` is of: the gradient; or the update, where that is all that DeepSpeed knows with Muon."""
         engine = self._config.engine
-        is_bf16_optimizer = engine.zero_stage == 1 and engine.precision == "bf16" and not engine.offload_optimizer
+        is_offloaded = engine.offload.optimizer != "none"
+        is_bf16_optimizer = engine.zero_stage == 1 and engine.precision == "bf16" and not is_offloaded
         return "update" if self._is_muon and engine.zero_stage > 0 and not is_bf16_optimizer else "gradient"
 
     def norm(self) -> float | None:
@@ -244,7 +258,10 @@ def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
     if config.engine.zero_stage < 3:
         yield
         return
-    with deepspeed.zero.Init(config_dict_or_path=deepspeed_dict(config, group.ranks.world_size)):
+    settings = deepspeed_dict(config, group.ranks.world_size)
+    has_copies = config.engine.zeropp.partition_size > 1
+    copies = groups._get_zero_param_intra_parallel_group() if has_copies else None  # an engine before left its own
+    with deepspeed.zero.Init(config_dict_or_path=settings, zero_param_parallel_group=copies):
         yield
 
 

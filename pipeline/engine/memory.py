@@ -26,7 +26,7 @@ class MemoryEstimate:
 def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> MemoryEstimate:
     """Bytes per rank: stage 1 shares the optimizer's state over ranks, 2 also gradients, 3 also parameters."""
     stage = config.engine.zero_stage
-    weight_bytes = 2 if config.engine.precision == "bf16" else 4
+    weight_bytes = 4 if config.engine.precision == "fp32" else 2
     master_bytes = 4 if stage > 0 else 0
     moments = 8 if isinstance(config.optimizer, AdamW) else 4  # Lion has one; Muon one of almost every weight
     average_bytes = 4 if config.ema.decay is not None else 0

@@ -94,6 +94,6 @@ def _cures(config: RunConfig, world_size: int, by_activations: bool = True) -> s
         found.append("set engine.activation_checkpointing")
     if world_size > 1 and engine.zero_stage < 3:
         found.append(f"raise engine.zero_stage ({engine.zero_stage})")
-    if engine.zero_stage > 0 and not engine.offload_optimizer and torch.cuda.is_available():
-        found.append("set engine.offload_optimizer")
+    if engine.zero_stage > 0 and engine.offload.optimizer == "none" and torch.cuda.is_available():
+        found.append("set engine.offload.optimizer to cpu")
     return ", or ".join([*found, "use a smaller model, shorter sequences or more ranks"])

@@ -12,6 +12,7 @@ from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
 from pipeline.engine.lion import Lion
 from pipeline.engine.mesh import mesh_of
+from pipeline.errors import ConfigError
 
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         **_named_optimizer(config.optimizer),
         "zero_optimization": _zero(config),
         "bf16": {"enabled": config.engine.precision == "bf16", "check_grad_overflow": True},
+        "fp16": {"enabled": config.engine.precision == "fp16"},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,
         "zero_allow_untested_optimizer": True,
@@ -34,6 +36,21 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
     if config.engine.zero_stage > 0:
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings
+
+
+def require_able(config: RunConfig, world_size: int, device: torch.device) -> None:
+    """Raise ConfigError if the job's ranks or device cannot do what the engine is to."""
+    zeropp = config.engine.zeropp
+    if world_size % zeropp.partition_size:
+        raise ConfigError(
+            f"engine.zeropp.partition_size ({zeropp.partition_size}) must divide the number of ranks ({world_size});"
+            " give the number of GPUs of a node"
+        )
+    if zeropp.is_quantized and device.type != "cuda":
+        raise ConfigError(
+            "engine.zeropp quantizes by CUDA kernels and this device is a CPU; leave quantized_weights and"
+            " quantized_gradients out"
+        )
 
 
 def _zero(config: RunConfig) -> dict[str, Any]:
@@ -46,13 +63,19 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         "reduce_bucket_size": 50_000_000,
         "allgather_bucket_size": 50_000_000,
     }
-    if config.engine.offload_optimizer:
-        settings["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    offload, zeropp = config.engine.offload, config.engine.zeropp
+    if offload.optimizer != "none":
+        settings["offload_optimizer"] = {"device": offload.optimizer, "pin_memory": torch.cuda.is_available()}
     if stage == 3:
+        if offload.parameters != "none":
+            settings["offload_param"] = {"device": offload.parameters, "pin_memory": torch.cuda.is_available()}
         settings |= {
             "stage3_prefetch_bucket_size": 50_000_000,
             "stage3_param_persistence_threshold": 100_000,
             "stage3_max_live_parameters": 1_000_000_000,
+            "zero_hpz_partition_size": zeropp.partition_size,
+            "zero_quantized_weights": zeropp.quantized_weights,
+            "zero_quantized_gradients": zeropp.quantized_gradients,
         }
     return settings
 

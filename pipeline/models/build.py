@@ -20,7 +20,7 @@ from pipeline.models.initialization import SCALED, Spread, initial_weights
 from pipeline.models.weights import fill_model
 from pipeline.tokenizer.base import Tokenizer
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def transformers_config(model: Decoder | BertModel | ModernBertModel, tokenizer: Tokenizer) -> PretrainedConfig:

@@ -1,8 +1,8 @@
-"""bf16 on processors without bf16 instructions.
+"""bf16 and fp16 on processors without instructions for them.
 
-PyTorch has no fast bf16 matrix product there: 1 GFLOP/s against 45 in fp32 on one AVX2 core, 24 against 106 with
-AVX-512 but without its bf16 part, seen. So products are taken in fp32 of the bf16 operands and rounded to bf16, which
-is what the hardware would do: the same mathematics at the speed of fp32.
+PyTorch has no fast matrix product of these there: of bf16 1 GFLOP/s against 45 in fp32 on one AVX2 core, 24 against
+106 with AVX-512 but without its bf16 part, seen. So products are taken in fp32 of the operands and rounded to their
+type, which is what the hardware would do: the same mathematics at the speed of fp32.
 """
 
 import platform
@@ -34,8 +34,18 @@ def lacks_bf16(device: torch.device) -> bool:
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+def lacks_fp16(device: torch.device) -> bool:
+    """Whether fp16 matrix products are slow on a device: on CPUs without AVX-512 FP16 or AMX FP16."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
+
+def lacks(precision: str, device: torch.device) -> bool:
+    """Whether products of a precision (`bf16`, `fp16`, `fp32`) are slow on a device."""
+    return (precision == "bf16" and lacks_bf16(device)) or (precision == "fp16" and lacks_fp16(device))
+
+
 def widen_products(model: PreTrainedModel) -> None:
-    """Take a bf16 model's matrix products in fp32: its linear layers', its attention's and its experts'."""
+    """Take a bf16 or fp16 model's matrix products in fp32: its linear layers', its attention's and its experts'."""
     AttentionInterface.register(WIDE_ATTENTION, _wide_attention)
     AttentionMaskInterface.register(WIDE_ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     AttentionInterface.register(WIDE_DOCUMENTS, _wide_documents)

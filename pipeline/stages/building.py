@@ -18,7 +18,7 @@ from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.encoders import is_encoder
 from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
 from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault
-from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.objectives.masked import MaskedLoss
@@ -85,7 +85,7 @@ def build(
         weights = base.weights(model) if base else initial_weights(model, config.seed, _spread(config, tokenizer))
         if config.optimizer.type == "muon" and (fault := muon_fault(model)):
             raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
-        if engine.precision == "bf16" and lacks_bf16(device):
+        if lacks(engine.precision, device):
             widen_products(model)
         wrapped: nn.Module = model
         if isinstance(config.adapter, LoraAdapter):

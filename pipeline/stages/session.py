@@ -19,6 +19,7 @@ from pipeline.engine.filling import fill
 from pipeline.engine.out_of_memory import largest_batch, require_host_memory
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
+from pipeline.engine.settings import require_able
 from pipeline.errors import CheckpointError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
 from pipeline.runtime.files import write_json, write_text
@@ -87,6 +88,7 @@ class Session:
         self._require_memory()
         watchdog.beat("building the model")
         base = group.agree(self._open_base)
+        group.agree(lambda: require_able(config, group.ranks.world_size, group.device))
         building = partitioned(config, group)
         ingredients = group.agree(lambda: build(config, data.tokenizer, group.device, base, building))
         self._flops = partial(flops_per_token, config, ingredients.transformers_config)

@@ -19,7 +19,7 @@ from pipeline.errors import CheckpointError
 from pipeline.models.adapters import add_lora, merge_lora
 from pipeline.models.attention import DOCUMENTS
 from pipeline.models.build import DTYPES, empty_model
-from pipeline.models.processor import lacks_bf16, widen_products
+from pipeline.models.processor import lacks, widen_products
 from pipeline.models.safetensors_folder import folder_digest, folder_weights, read_form
 from pipeline.models.vocabulary import trim_vocabulary
 from pipeline.models.weights import Weights, fill_model, misfits, weights_of
@@ -113,7 +113,7 @@ def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel
     precision = read_run(run).engine.precision
     trained = load_trained(run, step, dtype=precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if precision == "bf16" and lacks_bf16(device):
+    if lacks(precision, device):
         widen_products(trained.model)
     trained.model.to(device)
     return trained

@@ -33,6 +33,8 @@ class StepInfo:
     """Whether the run ends here."""
     skipped: bool = False
     """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
+    rescaled: bool = False
+    """Whether that was only because fp16 found the scale of its loss too large: nothing is wrong."""
     own_seconds: float = 0.0
     """What this rank spent waiting for its data and in forward passes, in which up to ZeRO 2 no other has a part."""
     data_seconds: float = 0.0
@@ -95,6 +97,7 @@ def steps(
             seconds=now - start,
             is_last=is_last(made),
             skipped=outcome.skipped,
+            rescaled=outcome.rescaled,
             own_seconds=(waited() if waited else until_batch) + outcome.times.seconds("forward"),
             data_seconds=until_batch,
             hooks_seconds=hooks_seconds,

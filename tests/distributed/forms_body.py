@@ -13,7 +13,7 @@ from pipeline.config.run import RunConfig
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import TarmacError
 from pipeline.generation.generate import generate
-from pipeline.models.safetensors_folder import read_form, read_weights
+from pipeline.models.safetensors_folder import folder_weights, read_form
 from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.runtime.signals import StopRequest
@@ -125,7 +125,7 @@ def _column(run: Path, name: str) -> list[float]:
 
 
 def _trained_rows(run: Path) -> int:
-    return load_base(run, None, dtype="fp32", attention="sdpa").model.config.vocab_size
+    return int(load_base(run, None).form.vocab_size)
 
 
 def _same_logits(trained: TrainedModel, reloaded: torch.nn.Module) -> bool:
@@ -138,6 +138,7 @@ def _same_weights(folder: Path, reloaded: torch.nn.Module) -> bool:
     """Read one by one, into no memory, they are what transformers' own loading finds."""
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(read_form(folder))
-    found = dict(read_weights(folder, empty))
-    expected = dict(reloaded.named_parameters())
-    return found.keys() == expected.keys() and all(torch.equal(one, expected[name]) for name, one in found.items())
+    found, expected = folder_weights(folder, empty), dict(reloaded.named_parameters())
+    return found.shapes.keys() == expected.keys() and all(
+        torch.equal(found.read(name), one) for name, one in expected.items()
+    )

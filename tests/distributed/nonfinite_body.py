@@ -17,7 +17,8 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import CorpusError, DivergenceError
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.train.hooks.metrics import MetricsHook, Totals
@@ -84,7 +85,7 @@ class Breaking(nn.Module):
 
 def start(changes: dict[str, Any], group: ProcessGroup) -> tuple[Engine, Breaking]:
     config = run_config(**changes)
-    model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     model = fresh_model(model_config, config.seed, "fp32", config.engine.attention)
     breaking = Breaking(CausalLoss(model), group.ranks.rank)
     return Engine(breaking, config, group), breaking

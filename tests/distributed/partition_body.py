@@ -11,7 +11,8 @@ from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.adapters import adapted_weights, add_lora
-from pipeline.models.build import empty_model, llama_config, num_parameters
+from pipeline.models.build import empty_model, num_parameters
+from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import initial_weights
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
@@ -47,7 +48,7 @@ def peaks() -> dict[str, int]:
     group = ProcessGroup(ranks_from_environment(), 60)
     config, peak = run_config(zero_stage=3, precision="fp32"), Peak()
     with partitioned(config, group):
-        model = empty_model(llama_config(FORM, 64, eos_id=0, pad_id=0), "fp32", "eager")
+        model = empty_model(decoder_config(FORM, 64, eos_id=0, pad_id=0), "fp32", "eager")
     held = sum(getattr(one, "ds_tensor", one).nbytes for one in model.parameters())
     result = {"whole": 4 * num_parameters(model), "held": held, "building": peak.bytes}
     engine = Engine(CausalLoss(model), config, group)
@@ -66,7 +67,7 @@ def low_rank(stages: list[int]) -> list[dict[str, Any]]:
     for stage in stages:
         config = run_config(zero_stage=stage, precision="fp32")
         with partitioned(config, group):
-            inner = empty_model(llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0), "fp32", "eager")
+            inner = empty_model(decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0), "fp32", "eager")
             base = initial_weights(inner, config.seed)
             model = add_lora(inner, LoraAdapter(type="lora", rank=3), config.seed)
         engine = Engine(CausalLoss(model), config, group)

@@ -11,7 +11,8 @@ from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 from tests.distributed.training_body import VOCABULARY, run_config, train
@@ -57,7 +58,7 @@ def start(changes: dict[str, Any], group: ProcessGroup, spoiled: bool = False) -
     changes = dict(changes)
     is_frozen = changes.pop("frozen", False)
     config = run_config(**changes)
-    model = CausalLoss(fresh_model(llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0), 3, "fp32", "eager"))
+    model = CausalLoss(fresh_model(decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0), 3, "fp32", "eager"))
     for name, parameter in model.named_parameters():
         parameter.requires_grad = not (is_frozen and name.startswith(FROZEN))
         if spoiled:

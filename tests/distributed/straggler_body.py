@@ -10,7 +10,8 @@ from torch import nn
 from pipeline.data.batch import Batch
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.train.hooks.stragglers import Stragglers
@@ -39,7 +40,7 @@ def one_slow_rank(slow: int, seconds: float, num_steps: int) -> dict[str, Any]:
     group = ProcessGroup(ranks_from_environment(), 60)
     more = seconds if group.ranks.rank == slow else 0.0
     config = run_config(zero_stage=2)
-    model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     model = fresh_model(model_config, config.seed, "fp32", config.engine.attention)
     engine = Engine(Slow(CausalLoss(model), more), config, group)
     rows, told = Rows(), Told("tarmac.train")

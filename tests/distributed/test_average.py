@@ -10,10 +10,10 @@ CONFIGS = [
     {"zero_stage": 0, "precision": "fp32", **LION, **EMA},
     {"zero_stage": 1, "precision": "bf16", **LION, **EMA},
     {"zero_stage": 2, "precision": "bf16", **EMA},
-    {"zero_stage": 2, "precision": "bf16", "offload_optimizer": True, **LION, **EMA},
+    {"zero_stage": 2, "precision": "bf16", "offload": {"optimizer": "cpu"}, **LION, **EMA},
     {"zero_stage": 3, "precision": "bf16", **LION, **EMA},
 ]
-NAMES = [f"stage {one['zero_stage']}{' offloaded' if 'offload_optimizer' in one else ''}" for one in CONFIGS]
+NAMES = [f"stage {one['zero_stage']}{' offloaded' if 'offload' in one else ''}" for one in CONFIGS]
 BODY = "tests.distributed.average_body"
 
 

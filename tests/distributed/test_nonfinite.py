@@ -11,7 +11,7 @@ from tests.distributed.nonfinite_body import BREAKS
 MUON = {"optimizer": {"type": "muon", "lr": 0.02, "adam_lr": 0.01}}
 LION = {"optimizer": {"type": "lion", "lr": 2e-3}, "ema": {"decay": 0.9}}
 UNCLIPPED = {"gradient_clipping": 0}
-OFFLOADED = {"offload_optimizer": True}
+OFFLOADED = {"offload": {"optimizer": "cpu"}}
 FORMS = [(0, "fp32"), (1, "bf16"), (1, "fp32"), (2, "bf16"), (2, "fp32"), (3, "bf16"), (3, "fp32")]
 CHOSEN = [
     *[(form, changes) for form in FORMS for changes in ({}, MUON)],

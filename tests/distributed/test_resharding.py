@@ -13,12 +13,18 @@ STAGES = {
     "stage 1": {"zero_stage": 1},
     "stage 2": {"zero_stage": 2},
     "stage 3": {"zero_stage": 3},
-    "stage 2 offloaded": {"zero_stage": 2, "offload_optimizer": True},
+    "stage 2 offloaded": {"zero_stage": 2, "offload": {"optimizer": "cpu"}},
 }
 OTHERS = {
     "stage 1 fp32": {"zero_stage": 1, "precision": "fp32"},
     "stage 3 fp32": {"zero_stage": 3, "precision": "fp32"},
-    "stage 3 offloaded": {"zero_stage": 3, "offload_optimizer": True},
+    "stage 3 offloaded": {"zero_stage": 3, "offload": {"optimizer": "cpu"}},
+}
+NEWER = {
+    "stage 3": {"zero_stage": 3},
+    "stage 3, all offloaded": {"zero_stage": 3, "offload": {"optimizer": "cpu", "parameters": "cpu"}},
+    "stage 2 fp16": {"zero_stage": 2, "precision": "fp16"},
+    "hpZ": {"zero_stage": 3, "zeropp": {"partition_size": 2}},
 }
 MUON = {"optimizer": {"type": "muon", "lr": 0.02, "adam_lr": 0.01}}
 FORMS = {"frozen": {"frozen": True}, "muon": MUON}
@@ -74,3 +80,7 @@ def test_lion_and_an_average_of_the_weights_go_on_under_other_stages(tmp_path):
 @pytest.mark.timeout(600)
 def test_single_precision_and_offload_go_on_under_each_other(tmp_path):
     require_alike(losses_after(tmp_path, OTHERS, (1, 2), (2,)))
+
+
+def test_fp16_offloaded_parameters_and_copies_by_node_go_on_under_each_other(tmp_path):
+    require_alike(losses_after(tmp_path, NEWER, (2,), (2,)))

@@ -16,7 +16,8 @@ from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import empty_model, llama_config
+from pipeline.models.build import empty_model
+from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import initial_weights
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
@@ -67,7 +68,7 @@ def share_of(inputs: torch.Tensor, labels: torch.Tensor, step: int, rank: int, w
 
 
 def start(config: RunConfig, group: ProcessGroup) -> Engine:
-    model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     with partitioned(config, group):
         model = empty_model(model_config, "fp32", config.engine.attention)
     engine = Engine(CausalLoss(model), config, group)

@@ -168,6 +168,7 @@ def publish(engine: Engine) -> None:
             for number, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
                 optimizer.fp16_partitioned_groups_flat[number].copy_(flat)
                 optimizer._unflatten_partitioned_parameters(number)
+            optimizer.invalidate_secondary_tensor()  # ZeRO++'s copies
             optimizer.checkpoint_event_epilogue()
         elif isinstance(optimizer, DeepSpeedZeroOptimizer | BF16_Optimizer):
             optimizer.update_lp_params()

@@ -1,6 +1,6 @@
 """The index of a checkpoint: which tensors it holds, in which pieces, in which files; written last, read first.
 
-{"optimizer": "AdamW", "step_counts": {name: updates}, "files": [name],
+{"optimizer": "AdamW", "step_counts": {name: updates}, "loss_scale": {…} in fp16, "files": [name],
  "tensors": {"master/name": {"shape", "dtype", "crc32", "pieces": [[file, start, length]]}}}
 """
 
@@ -72,6 +72,8 @@ class Index:
     """By kind and name."""
     step_counts: dict[str, int] = field(default_factory=dict)
     """Updates made of each parameter, which correct Adam's moments."""
+    loss_scale: dict[str, float] | None = None
+    """In fp16, where the scale of the loss stands."""
 
     def tensor(self, key: str) -> TensorRecord:
         """A tensor's record. Raises CheckpointError if there is none."""
@@ -105,7 +107,8 @@ class Index:
                   "pieces": [(numbers[piece.file], piece.start, piece.length) for piece in one.pieces]}
             for key, one in sorted(self.tensors.items())
         }  # fmt: skip
-        body = {"optimizer": self.optimizer, "step_counts": self.step_counts, "files": files, "tensors": tensors}
+        body = {"optimizer": self.optimizer, "step_counts": self.step_counts, "loss_scale": self.loss_scale,
+                "files": files, "tensors": tensors}  # fmt: skip
         return json.dumps(body).encode()
 
 
@@ -119,12 +122,17 @@ def read_index(folder: Path) -> Index:
                               tuple(Piece(files[number], start, length) for number, start, length in one["pieces"]))
             for key, one in body["tensors"].items()
         }  # fmt: skip
-        return Index(body["optimizer"], tensors, body["step_counts"])
+        return Index(body["optimizer"], tensors, body["step_counts"], body.get("loss_scale"))
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise CheckpointError(f"{folder.name}: {INDEX_NAME} cannot be read ({error}); use an older one") from error
 
 
-def index_of(optimizer: str, written: Iterable[Written], step_counts: dict[str, int]) -> Index:
+def index_of(
+    optimizer: str,
+    written: Iterable[Written],
+    step_counts: dict[str, int],
+    loss_scale: dict[str, float] | None = None,
+) -> Index:
     """The index of what all ranks wrote.
 
     Raises:
@@ -134,7 +142,7 @@ def index_of(optimizer: str, written: Iterable[Written], step_counts: dict[str, 
     for one in written:
         by_key[one.key].append(one)
     tensors = {key: _record(sorted(pieces, key=lambda piece: piece.start)) for key, pieces in by_key.items()}
-    return Index(optimizer, tensors, step_counts)
+    return Index(optimizer, tensors, step_counts, loss_scale)
 
 
 def _record(pieces: Sequence[Written]) -> TensorRecord:

@@ -59,6 +59,8 @@ def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclud
     if engine.average is not None and EMA in absent:
         engine.average.restart()
     publish(engine)
+    if engine.loss_scale is not None and index.loss_scale is not None:
+        engine.loss_scale.restore(index.loss_scale)
     told = engine.group.gather_to_main(digests) or []
     engine.group.main_decides(lambda: _compare(folder, index, [one for theirs in told for one in theirs]))
 

@@ -87,6 +87,7 @@ class Saver:
         self._snapshot = self._make_snapshot(mine) if asynchronous else None
         self._doing: str | None = None
         self._label: Label | None = None
+        self._loss_scale: dict[str, float] | None = None
         self._begun = 0.0
         self.stall_seconds = 0.0
         """How long training waited for the save that is going on, or for the last one."""
@@ -126,10 +127,11 @@ class Saver:
         partial = Path(self._group.main_decides(lambda: self._make_folder(label.step)))
         mine = self._fragments()
         parts = self._snapshot.take(mine) if self._snapshot else live(mine)
-        counts = step_counts(self._engine)
+        counts, scale = step_counts(self._engine), self._engine.loss_scale
         name = f"state/rank-{self._group.ranks.rank:05d}.safetensors"
         self._background.start(lambda: _Report(*write_tensors(partial, name, parts), counts))
         self._label, self._doing, self._begun = label, "writing", start
+        self._loss_scale = scale and scale.state()
         if self._snapshot is None:
             self._wait()
         self.stall_seconds = time.perf_counter() - start
@@ -202,7 +204,7 @@ class Saver:
         partial = self._partial(label)
         counts = {name: count for report in reports for name, count in report.step_counts.items()}
         written = [one for report in reports for one in report.written]
-        index = index_of(optimizer_name(self._engine), written, counts)
+        index = index_of(optimizer_name(self._engine), written, counts, self._loss_scale)
         files = [report.file for report in reports] + [hashed_file(partial, INDEX_NAME, index.to_bytes())]
         record = Commit(
             label.step, self._group.ranks.world_size, label.branch, self._made_by(), label.state,

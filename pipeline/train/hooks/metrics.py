@@ -37,7 +37,7 @@ class Totals:
     skipped_updates: int = 0
     """Updates of the whole run that were skipped, because a loss or the gradient was not finite."""
     skipped_in_a_row: int = 0
-    """How many of them no update was made after."""
+    """How many of them no update was made after; those by which the loss scale of fp16 fell are left out."""
     loss_by_source: dict[str, float] = field(default_factory=dict)
     """Losses in nats since the last row, by source; none where rows are not told apart."""
     tokens_by_source: dict[str, float] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class MetricsHook:
     def __call__(self, info: StepInfo) -> None:
         """Add the step; log when it is time."""
         if info.skipped:
-            skipped, row = self._totals.skipped_updates + 1, self._totals.skipped_in_a_row + 1
+            skipped, row = self._totals.skipped_updates + 1, self._totals.skipped_in_a_row + (not info.rescaled)
             self._totals = replace(self._totals, skipped_updates=skipped, skipped_in_a_row=row)
         else:
             self._add(info)

@@ -12,7 +12,10 @@ _log = get_logger("train")
 
 
 class SkippedUpdates:
-    """Warns of each skipped update, and ends the run after too many in a row. It comes after the metrics."""
+    """Warns of each skipped update, and ends the run after too many in a row. It comes after the metrics.
+
+    Where the loss scale of fp16 falls, updates are skipped as they must be: of these it says nothing.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class SkippedUpdates:
         Raises:
             DivergenceError: On all ranks, if one update too many was skipped.
         """
-        if not info.skipped:
+        if not info.skipped or info.rescaled:
             return
         number, what = self._in_a_row(), self._not_finite(info)
         if number > self._most:

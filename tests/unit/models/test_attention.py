@@ -15,15 +15,16 @@ from pipeline.config.model import LlamaModel
 from pipeline.errors import ConfigError
 from pipeline.models.attention import packed_arguments, piece_bounds
 from pipeline.models.blocks import compile_blocks
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
 from pipeline.models.documents import attend_by_document
+from pipeline.models.forms import decoder_config
 from pipeline.models.processor import widen_products
 from pipeline.objectives.causal import CausalLoss
 
 FORM = LlamaModel(
     type="llama", hidden_size=32, intermediate_size=48, num_layers=2, num_heads=4, num_key_value_heads=2, init_std=0.5
 )
-CONFIG = llama_config(FORM, 64, eos_id=2, pad_id=3)
+CONFIG = decoder_config(FORM, 64, eos_id=2, pad_id=3)
 SIZES = [[7, 9], [16], [1, 12, 3]]
 """Sizes of the pieces of each row; all rows but the second hold several."""
 IDS = torch.randint(64, (3, 16), generator=torch.Generator().manual_seed(0))

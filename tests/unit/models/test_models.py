@@ -8,14 +8,15 @@ import torch
 from pipeline.config.model import LlamaModel, LoraAdapter
 from pipeline.errors import ConfigError
 from pipeline.models.adapters import add_lora, merge_lora
-from pipeline.models.build import fresh_model, llama_config, num_parameters
+from pipeline.models.build import fresh_model, num_parameters
 from pipeline.models.flops import training_flops_per_token
+from pipeline.models.forms import decoder_config
 from pipeline.models.processor import widen_products
 
 FORM = LlamaModel(
     type="llama", hidden_size=32, intermediate_size=48, num_layers=2, num_heads=4, num_key_value_heads=2, init_std=0.5
 )
-CONFIG = llama_config(FORM, 64, eos_id=2, pad_id=3)
+CONFIG = decoder_config(FORM, 64, eos_id=2, pad_id=3)
 IDS = torch.arange(48).reshape(2, 24)
 
 

@@ -11,7 +11,8 @@ from pipeline.engine.checkpoint.saving import Saver
 from pipeline.engine.engine import Engine
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.adapters import add_lora
-from pipeline.models.build import empty_model, fresh_model, llama_config
+from pipeline.models.build import empty_model, fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.stages.doctor import checkpoint_bytes
@@ -26,7 +27,7 @@ def sizes(cases: list[dict[str, Any]]) -> list[dict[str, int]]:
     for case in cases:
         has_adapter = case.pop("adapter", False)
         config = run_config(**case)
-        form = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+        form = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
         model: torch.nn.Module = fresh_model(form, 3, "fp32", "eager")
         with torch.device("meta"):
             plan: torch.nn.Module = empty_model(form, "fp32", "eager")

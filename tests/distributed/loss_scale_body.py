@@ -1,0 +1,65 @@
+"""Bodies that train in fp16, whose loss scale falls."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.checkpoint.finding import newest_good
+from pipeline.engine.checkpoint.fragments import prepare
+from pipeline.engine.checkpoint.loading import load_checkpoint
+from pipeline.engine.engine import Engine
+from pipeline.engine.norms import squared_parameter_norm
+from pipeline.engine.process_group import ProcessGroup
+from pipeline.runtime.ranks import ranks_from_environment
+from pipeline.train.hooks.metrics import MetricsHook, Totals
+from pipeline.train.hooks.skipped import SkippedUpdates
+from pipeline.train.loop import StepInfo, run, steps
+from tests.distributed.training_body import rank_batch, run_config, save, start, weights_digest
+from tests.unit.train.rows import Rows
+
+STEPS, SAVED_AT = 12, 4
+"""In all, and those before the checkpoint, while the scale still falls."""
+
+
+def falling(stages: list[int], scale: float, folder_of_runs: str) -> list[dict[str, Any]]:
+    """Of each stage, a run whose scale is far too large: what its steps did, and those of a run that goes on from
+    a checkpoint."""
+    group, found = ProcessGroup(ranks_from_environment(), 60), []
+    for stage in stages:
+        config, checkpoints = run_config(zero_stage=stage, precision="fp16"), Path(folder_of_runs) / str(stage)
+        engine = start(config, group)
+        prepare(engine)
+        assert engine.loss_scale is not None
+        engine.loss_scale.restore(engine.loss_scale.state() | {"cur_scale": scale})
+        before, totals = trained(engine, 0, SAVED_AT, Totals())
+        save(engine, checkpoints, SAVED_AT)
+        whole, _ = trained(engine, SAVED_AT, STEPS, totals)
+        digest = weights_digest(engine)
+        engine.close()
+        engine = start(config, group)
+        load_checkpoint(engine, checkpoints, newest_good(group, checkpoints, lambda name, reason: None))
+        resumed, _ = trained(engine, SAVED_AT, STEPS, totals)
+        same = digest == weights_digest(engine)
+        found.append({"before": before, "whole": whole, "resumed": resumed, "same weights": same})
+        engine.close()
+    group.close()
+    return found
+
+
+def trained(engine: Engine, first: int, end: int, totals: Totals) -> tuple[list[dict[str, Any]], Totals]:
+    """What some steps did, in a loop that bears no skipped update."""
+    ranks, told = engine.group.ranks, []
+    metrics = MetricsHook(
+        engine, Rows(), 100, totals, engine.config.tokens_by_length, float, 1.0, lambda: squared_parameter_norm(engine)
+    )
+    skipped = SkippedUpdates(engine.group, Path("run"), 0, lambda: metrics.skipped_in_a_row, str)
+
+    def tell(info: StepInfo) -> None:
+        assert engine.loss_scale is not None
+        loss = float(engine.group.sum(info.loss_sum.reshape(1))) / int(info.num_tokens)
+        scale = engine.loss_scale.state()["cur_scale"]
+        told.append({"skipped": info.skipped, "rescaled": info.rescaled, "loss": loss, "scale": scale,
+                     "norm": engine.norm()})  # fmt: skip
+
+    batches = (rank_batch(step, ranks.rank, ranks.world_size) for step in range(first, end))
+    run(steps(engine, batches, lambda step: 1.0, lambda made: False), [metrics, skipped, tell])
+    return told, metrics.totals()
