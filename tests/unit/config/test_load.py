@@ -137,7 +137,7 @@ def test_an_override_that_fits_nothing_is_named(override: str, message: str) -> 
         ("optimizer={type: adamw, lrr: 1}", "unknown key optimizer.lrr; did you mean lr?"),
         ("batch={global_size: 4}", "batch.micro_size is missing; add it"),
         ("optimizer={type: adamw}", "optimizer.lr is missing; add it"),
-        ("optimizer.type=adam", "optimizer.type is 'adam'; it must be one of 'adamw', 'muon'"),
+        ("optimizer.type=adam", "optimizer.type is 'adam'; it must be one of 'adamw', 'lion', 'muon'"),
         ("model={hidden_size: 3}", "model.type is missing; a block with several forms must name its type"),
         ("batch.global_size=four", "batch.global_size is 'four'; input should be a valid integer"),
         ("batch.global_size=0", "batch.global_size is 0; input should be greater than 0"),
