@@ -284,12 +284,12 @@ def parameter_groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, A
     ]
 
 
-def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
-    """Turn on recomputation and compilation, decoder block by decoder block."""
+def prepare_blocks(model: nn.Module, config: RunConfig, **compilation: Any) -> None:
+    """Turn on recomputation and compilation, decoder block by decoder block; the rest are torch.compile's settings."""
     if config.engine.activation_checkpointing:
         for module in model.modules():
             if isinstance(module, PreTrainedModel):
                 module.gradient_checkpointing_enable({"use_reentrant": False})
                 break
     if config.engine.compile:
-        compile_blocks(model)
+        compile_blocks(model, **compilation)

@@ -1,7 +1,9 @@
 """The model of a training run, inside its objective, and the weights that it begins with."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -77,21 +79,46 @@ def build(
     Raises:
         ConfigError, CheckpointError: In one sentence; the same on all ranks.
     """
-    engine = config.engine
     form = base.form if base else _fresh_form(config, tokenizer)
     _check_positions(config, form)
+    source = base.weights if base else partial(initial_weights, seed=config.seed, spread=_spread(config, tokenizer))
     with building or nullcontext():
-        model = empty_model(form, "fp32", engine.attention)
-        weights = base.weights(model) if base else initial_weights(model, config.seed, _spread(config, tokenizer))
-        if config.optimizer.type == "muon" and (fault := muon_fault(model)):
-            raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
-        if lacks(engine.precision, device):
-            widen_products(model)
-        wrapped: nn.Module = model
-        if isinstance(config.adapter, LoraAdapter):
-            wrapped = add_lora(model, config.adapter, config.seed)
-            weights = adapted_weights(wrapped, weights, config.seed)
-    return Ingredients(_with_objective(config, wrapped, tokenizer.vocab_size), weights, form, base)
+        objective, weights = assemble(config, form, tokenizer.vocab_size, device, source)
+    return Ingredients(objective, weights, form, base)
+
+
+def assemble(
+    config: RunConfig,
+    form: PretrainedConfig,
+    vocab_size: int,
+    device: torch.device,
+    source: Callable[[PreTrainedModel], Weights],
+    dtype: str = "fp32",
+) -> tuple[Objective, Weights]:
+    """A model with its adapter, inside its objective, without weights, and what its weights are to be.
+
+    Args:
+        config: What is done with it.
+        form: transformers' config of it.
+        vocab_size: Ids of the tokenizer; those beyond only pad.
+        device: Where it trains.
+        source: The weights of the model without adapter.
+        dtype: Type of its parameters.
+
+    Raises:
+        ConfigError, CheckpointError: In one sentence.
+    """
+    model = empty_model(form, dtype, config.engine.attention)
+    weights = source(model)
+    if config.optimizer.type == "muon" and (fault := muon_fault(model)):
+        raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
+    if lacks(config.engine.precision, device):
+        widen_products(model)
+    wrapped: nn.Module = model
+    if isinstance(config.adapter, LoraAdapter):
+        wrapped = add_lora(model, config.adapter, config.seed)
+        weights = adapted_weights(wrapped, weights, config.seed)
+    return _with_objective(config, wrapped, vocab_size), weights
 
 
 def flops_per_token(config: RunConfig, model: PretrainedConfig, sequence_length: int) -> float:
