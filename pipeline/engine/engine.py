@@ -236,7 +236,9 @@ class Engine:
 
     @contextmanager
     def _fetching_by_model(self, model: nn.Module) -> Iterator[None]:
-        """At ZeRO 3 DeepSpeed counts on forward passes of the objective to begin its order of fetching weights."""
+        """At ZeRO 3 DeepSpeed records in which order a step uses weights, to fetch them ahead, and takes a forward pass
+        of the objective for the beginning of a step. Of the model alone it is one, too: else all that is generated
+        would pass for the end of the step before."""
         if self._config.engine.zero_stage < 3:
             yield
             return
