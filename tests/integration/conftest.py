@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.zygote import ROOT, Forked
+
 TIMEOUT_SECONDS = 240
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -36,6 +37,24 @@ def tarmac() -> Command:
         )  # fmt: skip
         said = done.stdout[-3000:] + done.stderr[-3000:]
         assert done.returncode == status, f"{words} ended with {done.returncode}:\n{said}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory) -> Command:
+    """Run a command that imports much, without the seconds of that: how it starts is not the subject."""
+    folder = tmp_path_factory.mktemp("forked")
+
+    def run(*words: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        said, errors = folder / "said", folder / "errors"
+        words = [str(word) for word in words]
+        process = Forked("pipeline.cli:main", [words], {"WANDB_MODE": "offline"}, said, errors=errors)
+        done = subprocess.CompletedProcess(
+            words, process.wait(TIMEOUT_SECONDS), said.read_text(), errors.read_text()
+        )  # fmt: skip
+        assert done.returncode == status, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done
 
     return run

@@ -72,7 +72,7 @@ class Looking:
 
 
 def test_a_run_learns_and_tells_the_same(
-    proxy: FlawedProxy, corpus: Path, tarmac: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    proxy: FlawedProxy, corpus: Path, forked: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.flaws = {"manifest.json": ["busy"], ".tar": ["truncated", "forged", "reset"]}
     cache = {"folder": str(tmp_path / "cache"), "first_pause_seconds": 0.01}
@@ -81,7 +81,7 @@ def test_a_run_learns_and_tells_the_same(
         data = {"type": "corpus", "sources": [{"corpus": place, "source": "code"}], "sequence_length": 64}
         recipe = write_recipe(tmp_path / f"{number}.yaml", corpus, tmp_path / f"run{number}",
                               data={**data, "cache": cache})  # fmt: skip
-        tarmac("train", recipe)
+        forked("train", recipe)
         losses.append([row["train/loss"] for row in rows(tmp_path / f"run{number}/metrics.jsonl")
                        if "train/loss" in row])  # fmt: skip
     assert losses[0]
