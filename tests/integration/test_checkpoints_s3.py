@@ -1,6 +1,5 @@
 """Copies of checkpoints in an object store, spoken to over the real protocol by processes that are killed."""
 
-# ruff: noqa: F811  # fixtures have the names that they are asked for by
 import hashlib
 import logging
 import os
@@ -27,7 +26,6 @@ from pipeline.engine.checkpoint.upload import Uploader
 from pipeline.stages.verify import verify
 from tests.integration.conftest import ROOT, Command, rows, write_recipe
 from tests.integration.flawed_proxy import Flaw, FlawedProxy
-from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 from tests.unit.engine.test_upload import contents, write_checkpoint
 
 SECRET = "the-secret-of-someone"

@@ -1,4 +1,3 @@
-# ruff: noqa: F811  # fixtures have the names that they are asked for by
 """A run whose corpus is in an object store behind a network that fails learns what it learns from a local one.
 
 So do the commands that look at such a run and its corpus; they fetch what they need of it.
@@ -19,7 +18,6 @@ from pipeline.cli import main
 from pipeline.corpus.corpus import Corpus
 from tests.integration.conftest import Command, rows, write_recipe
 from tests.integration.flawed_proxy import FlawedProxy
-from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 
 URL = "s3://crawl/corpus"
 
