@@ -17,6 +17,7 @@ from tests.integration.storage import S3_SERVER, serving, without_proxies
 from tests.zygote import ROOT, Forked
 
 TIMEOUT_SECONDS = 240
+OFFLINE = {"WANDB_MODE": "offline"}
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -52,7 +53,7 @@ def forked(tmp_path_factory) -> Command:
     def run(*words: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
         said, errors = folder / "said", folder / "errors"
         words = [str(word) for word in words]
-        process = Forked("pipeline.cli:main", [words], {"WANDB_MODE": "offline"}, said, errors=errors)
+        process = Forked("pipeline.cli:main", [words], OFFLINE, said, errors=errors)
         done = subprocess.CompletedProcess(
             words, process.wait(TIMEOUT_SECONDS), said.read_text(), errors.read_text()
         )  # fmt: skip

@@ -15,7 +15,7 @@ import yaml
 
 from tests.distributed.jobs import free_port
 from tests.faults.runs import Job
-from tests.integration.conftest import ROOT, environment, rows, write_recipe
+from tests.integration.conftest import OFFLINE, ROOT, environment, rows, write_recipe
 
 LOCAL = "configs/cluster/local.yaml"
 
@@ -137,7 +137,7 @@ def test_no_process_is_left(killed):
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(p.info["cmdline"] or [])]
 
 
-def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, tarmac, plain):
+def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, plain):
     recipe = write_recipe(runs / "asked.yaml", corpus, runs / "asked", checkpoints={"every_steps": 1000})
     job = start(recipe)
     wait_for_step(job, runs / "asked", 3)
@@ -145,7 +145,8 @@ def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, ta
     os.kill(job.pid, signal.SIGUSR1)  # the same order by a second way must not cost the save
     assert job.wait(60) == 85
     assert events(runs / "asked")[-2:] == ["save", "end"]
-    tarmac("launch", recipe, "--cluster", LOCAL)
+    with Job(recipe, environment=OFFLINE) as job:
+        job.done()
     assert figures(runs / "asked") == figures(plain)
 
 
@@ -159,7 +160,8 @@ def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(runs, corpus, t
     used = forked("generate", killed, "--max-new-tokens", "2")
     assert "step-00000008 is used, a newer one is damaged: step-00000012: state/" in used.stderr
     assert "(step 8)" in used.stdout
-    tarmac("launch", runs / "killed.yaml", "--cluster", LOCAL)
+    with Job(runs / "killed.yaml", environment=OFFLINE) as job:
+        job.done()
     assert "other bytes" in (checkpoints / "step-00000012.corrupt" / "REASON.txt").read_text()
     assert figures(killed) == figures(plain)
     tarmac("verify", killed)
