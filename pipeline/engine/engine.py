@@ -19,6 +19,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.models.blocks import compile_blocks
+from pipeline.models.initialization import EMBEDDINGS, width_multiplier
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -52,7 +53,7 @@ class Engine:
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
             model=model,
-            model_parameters=parameter_groups(model, config.optimizer.weight_decay),
+            model_parameters=parameter_groups(model, config.optimizer.weight_decay, width_multiplier(config.model)),
             config=deepspeed_dict(config, group.ranks.world_size),
         )
         if self._is_muon and config.engine.zero_stage > 0:
@@ -165,15 +166,23 @@ def _total_norm(model: nn.Module) -> torch.Tensor:
     return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices, which decay, and the rest, which do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    others = [parameter for parameter in trainable if parameter.ndim < 2]
+def parameter_groups(model: nn.Module, weight_decay: float, width_multiplier: float = 1.0) -> list[dict[str, Any]]:
+    """Trainable parameters in groups: matrices, which decay, and the rest, which do not.
+
+    With a width multiplier matrices that are no embeddings learn at a share of the rate that is smaller by it (Yang et
+    al. 2022, arXiv:2203.03466, table 3) and decay as much as the others (Wang and Aitchison 2024, arXiv:2405.13698).
+    """
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    matrices = [(name, parameter) for name, parameter in trainable if parameter.ndim >= 2]
+    wide = [parameter for name, parameter in matrices if width_multiplier != 1 and not name.endswith(EMBEDDINGS)]
+    plain = [parameter for _, parameter in matrices if all(parameter is not one for one in wide)]
+    others = [parameter for _, parameter in trainable if parameter.ndim < 2]
     groups = [
-        {"params": matrices, "weight_decay": weight_decay, "name": "matrices"},
-        {"params": others, "weight_decay": 0.0, "name": "vectors"},
-    ]
+        {"params": plain, "weight_decay": weight_decay, "name": "matrices", "rate_share": 1.0},
+        {"params": wide, "weight_decay": weight_decay * width_multiplier, "name": "wide matrices",
+         "rate_share": 1 / width_multiplier},
+        {"params": others, "weight_decay": 0.0, "name": "vectors", "rate_share": 1.0},
+    ]  # fmt: skip
     return [group for group in groups if group["params"]]
 
 

@@ -17,6 +17,7 @@ from pipeline.data.holes import read_withdrawn
 from pipeline.data.loader import Sequences
 from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
+from pipeline.generation.generate import max_positions
 from pipeline.models.adapters import add_lora
 from pipeline.models.build import fresh_model, transformers_config
 from pipeline.models.initialization import Spread, muon_fault
@@ -145,10 +146,10 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
         _require_tokenizer(config, base, tokenizer)
         model = base.model
     length = max(stretch.sequence_length for stretch in config.stretches)
-    if length > model.config.max_position_embeddings:
+    if (positions := max_positions(model)) is not None and length > positions:
         raise ConfigError(
             f"data.sequence_length ({length}) exceeds the model's max_positions"
-            f" ({model.config.max_position_embeddings}); lower the one or raise the other"
+            f" ({positions}); lower the one or raise the other"
         )
     if config.optimizer.type == "muon" and (fault := muon_fault(model)):
         raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
