@@ -13,20 +13,21 @@ from deepspeed.utils import groups
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config.optimization import Muon, Optimizer
+from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.average import WeightAverage
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
+from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import compile_blocks
-from pipeline.models.weights import whole_shape
+from pipeline.models.initialization import width_multiplier
 from pipeline.objectives.causal import CausalLoss
 from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
@@ -74,7 +75,7 @@ class Engine:
             self._deepspeed, _, _, _ = deepspeed.initialize(
                 model=model,
                 optimizer=own_optimizer(config.optimizer),
-                model_parameters=parameter_groups(model, config.optimizer),
+                model_parameters=parameter_groups(model, config.optimizer, width_multiplier(config.model)),
                 config=deepspeed_dict(config, group.ranks.world_size),
             )
         is_fp16 = config.engine.precision == "fp16"
@@ -269,21 +270,6 @@ def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
 
 def _total_norm(model: nn.Module) -> torch.Tensor:
     return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def parameter_groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Trainable parameters in groups: matrices, which decay, embeddings, which may, and the rest, which do not."""
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
-    for one in model.parameters():
-        if one.requires_grad:
-            spared = one in embeddings and not optimizer.decay_embeddings
-            groups["vectors" if len(whole_shape(one)) < 2 else "embeddings" if spared else "matrices"].append(one)
-    return [
-        {"params": found, "weight_decay": optimizer.weight_decay if name == "matrices" else 0.0, "name": name}
-        for name, found in groups.items()
-        if found
-    ]
 
 
 def prepare_blocks(model: nn.Module, config: RunConfig) -> None:

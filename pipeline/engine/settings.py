@@ -110,6 +110,6 @@ def _settings_of(optimizer: AdamW | Muon) -> dict[str, Any]:
 
 def peak_learning_rate(group: dict[str, Any], optimizer: Optimizer) -> float:
     """Peak learning rate of one of the optimizer's parameter groups."""
-    if isinstance(optimizer, Muon) and not group["use_muon"]:
-        return optimizer.adam_lr
-    return optimizer.lr
+    if isinstance(optimizer, Muon):
+        return optimizer.lr if group["use_muon"] else optimizer.adam_lr
+    return optimizer.lr * float(group["rate_share"])

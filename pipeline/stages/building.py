@@ -120,10 +120,11 @@ def _with_objective(config: RunConfig, model: nn.Module, vocab_size: int) -> Obj
 def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
     """Raise ConfigError if sequences are longer than the model has positions for."""
     length = max(stretch.sequence_length for stretch in config.stretches)
-    if length > form.max_position_embeddings:
+    positions = getattr(form, "max_position_embeddings", None)  # some forms have no such limit
+    if positions is not None and length > positions:
         raise ConfigError(
-            f"data.sequence_length ({length}) exceeds the model's max_positions ({form.max_position_embeddings});"
-            " lower the one or raise the other"
+            f"data.sequence_length ({length}) exceeds the model's max_positions ({positions}); lower the one or raise"
+            " the other"
         )
 
 
