@@ -20,6 +20,7 @@ from pipeline.data.validation import held_out_corpora
 from pipeline.errors import ConfigError, CorpusError, TokenizerError
 from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, transformers_config
+from pipeline.models.fp8 import use_fp8
 from pipeline.models.initialization import initial_weights
 from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
@@ -177,6 +178,8 @@ def build(
         if isinstance(config.adapter, LoraAdapter):
             model = add_lora(model, config.adapter, config.seed)
             weights = adapted_weights(model, weights, config.seed)
+    if engine.fp8:
+        use_fp8(model)
     return Ingredients(CausalLoss(model, compile_loss=engine.compile), weights, form, base)
 
 
