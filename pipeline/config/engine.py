@@ -43,6 +43,8 @@ class Engine(Config):
     """Less communication at stage 3."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Type of parameters and activations; master weights and gradient accumulation are fp32. fp16 scales the loss."""
+    fp8: bool = False
+    """Take the products of linear layers in fp8, from bf16 and back (torchao; GPUs from compute capability 8.9)."""
     gradient_clipping: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     compile: bool = True
@@ -73,6 +75,13 @@ class Engine(Config):
             raise ValueError(
                 f"offload.parameters (cpu) must be none at zero_stage {self.zero_stage}; or use zero_stage 3"
             )
+        return self
+
+    @model_validator(mode="after")
+    def fp8_is_of_bf16(self) -> "Engine":
+        """Weights and activations between products are bf16."""
+        if self.fp8 and self.precision != "bf16":
+            raise ValueError(f"precision ({self.precision}) must be bf16 with fp8")
         return self
 
     @model_validator(mode="after")

@@ -146,6 +146,13 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def fp8_trains_all_weights(self) -> "RunConfig":
+        """Low-rank updates are too narrow for products in fp8."""
+        if self.engine.fp8 and self.adapter.type != "none":
+            raise ValueError(f"engine.fp8 (true) must be false with adapter.type {self.adapter.type}")
+        return self
+
+    @model_validator(mode="after")
     def muon_is_not_clipped(self) -> "RunConfig":
         """DeepSpeed clips after Muon's orthogonalisation: the update would shrink, not the gradient."""
         if self.optimizer.type == "muon" and self.engine.gradient_clipping > 0:

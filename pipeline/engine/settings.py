@@ -13,6 +13,7 @@ from pipeline.data.loader import Share
 from pipeline.engine.lion import Lion
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
+from pipeline.models.fp8 import require_fp8
 
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
@@ -41,6 +42,8 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
 def require_able(config: RunConfig, world_size: int, device: torch.device) -> None:
     """Raise ConfigError if the job's ranks or device cannot do what the engine is to."""
     zeropp = config.engine.zeropp
+    if config.engine.fp8:
+        require_fp8(device)
     if world_size % zeropp.partition_size:
         raise ConfigError(
             f"engine.zeropp.partition_size ({zeropp.partition_size}) must divide the number of ranks ({world_size});"
@@ -57,7 +60,7 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     stage = config.engine.zero_stage
     settings: dict[str, Any] = {
         "stage": stage,
-        "overlap_comm": False,
+        "overlap_comm": True,
         "contiguous_gradients": True,
         "reduce_scatter": not isinstance(config.optimizer, Muon),  # it loses gradients: docs/design/engine.md
         "reduce_bucket_size": 50_000_000,

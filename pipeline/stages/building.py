@@ -17,6 +17,7 @@ from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.encoders import is_encoder
 from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
+from pipeline.models.fp8 import use_fp8
 from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault
 from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
@@ -91,6 +92,8 @@ def build(
         if isinstance(config.adapter, LoraAdapter):
             wrapped = add_lora(model, config.adapter, config.seed)
             weights = adapted_weights(wrapped, weights, config.seed)
+    if config.engine.fp8:
+        use_fp8(wrapped)
     return Ingredients(_with_objective(config, wrapped, tokenizer.vocab_size), weights, form, base)
 
 

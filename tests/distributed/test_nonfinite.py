@@ -21,6 +21,9 @@ CHOSEN = [
     ((2, "bf16"), OFFLOADED),
     *[(form, LION) for form in ((0, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16"))],
     ((3, "bf16"), OFFLOADED | MUON),
+    *[((stage, "fp16"), {}) for stage in (1, 2, 3)],
+    ((2, "fp16"), OFFLOADED),
+    ((3, "fp16"), MUON),
 ]
 CONFIGS = [{"zero_stage": stage, "precision": precision} | changes for (stage, precision), changes in CHOSEN]
 MOST = 3
@@ -60,7 +63,11 @@ def test_a_skipped_step_changes_nothing(results, number, rank):
 def test_steps_between_broken_ones_are_what_they_were_without(results, number, rank):
     _, good, *_, last = results[rank]["broken"][number]
     for outcome, whole in zip((good, last), results[rank]["whole"][number], strict=True):
-        assert outcome == whole
+        if CONFIGS[number]["precision"] == "fp16":  # its loss scale has fallen since: what it rounds is other digits
+            assert outcome["loss"] == whole["loss"]
+            assert outcome["norm"] == pytest.approx(whole["norm"], rel=5e-3)
+        else:
+            assert outcome == whole
         assert math.isfinite(float(outcome["loss"]))
         assert outcome["norm"] > 0
 

@@ -31,9 +31,7 @@ def test_encoders_learn_masked_tokens(form: str) -> None:
 
 
 def test_local_attention_needs_a_mask() -> None:
-    with pytest.raises(
-        ConfigError, match=r"engine.attention \(documents\) must be sdpa or eager when model.type"
-    ):
+    with pytest.raises(ConfigError, match=r"engine.attention \(documents\) must be sdpa or eager when model.type"):
         run(model={"type": "modernbert", **SIZES}, objective={"type": "masked"})
 
 
