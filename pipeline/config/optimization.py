@@ -24,8 +24,8 @@ class AdamW(Config):
     """Decoupled weight decay, on matrices only."""
     decay_embeddings: bool = True
     """Whether embeddings decay as other matrices do."""
-    moments: Literal["fp32", "8bit"] = "fp32"
-    """Type of the moments in memory; `8bit` (arXiv:2110.02861) by bitsandbytes. Checkpoints hold them in fp32."""
+    state_precision: Literal["fp32", "8bit"] = "fp32"
+    """The moments in memory; `8bit` (arXiv:2110.02861) by bitsandbytes. Checkpoints hold them in fp32."""
 
 
 class Lion(Config):

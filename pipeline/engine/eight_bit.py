@@ -25,7 +25,7 @@ def adamw_8bit(params: Iterable[Any], **settings: Any) -> Optimizer:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise MissingDependencyError(
-            "optimizer.moments 8bit needs bitsandbytes; install it with: pip install 'tarmac[adam8bit]'"
+            "optimizer.state_precision 8bit needs bitsandbytes; install it with: pip install 'tarmac[adam8bit]'"
         ) from error
     optimizer: Optimizer = AdamW8bit(params, **settings)
     optimizer.fill_qmap()

@@ -60,7 +60,7 @@ def own_optimizer(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] 
     """What makes, of parameter groups, an optimizer that DeepSpeed has not; None for those that its dict names."""
     if isinstance(optimizer, LionConfig):
         return partial(Lion, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay)
-    if isinstance(optimizer, AdamW) and optimizer.moments == "8bit":
+    if isinstance(optimizer, AdamW) and optimizer.state_precision == "8bit":
         return partial(
             adamw_8bit,
             lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay,

@@ -4,7 +4,7 @@ import pytest
 
 from tests.distributed.jobs import run_job
 
-FULL, BYTES = ({"type": "adamw", "lr": 1e-2, "moments": moments} for moments in ("fp32", "8bit"))
+FULL, BYTES = ({"type": "adamw", "lr": 1e-2, "state_precision": precision} for precision in ("fp32", "8bit"))
 STAGES = [
     {"zero_stage": 0, "precision": "fp32"},
     {"zero_stage": 1, "precision": "bf16"},

@@ -10,7 +10,7 @@ ADAMW, LION = {"type": "adamw", "lr": 1e-3}, {"type": "lion", "lr": 1e-3}
 
 @pytest.mark.parametrize(("changes", "stage_one", "stage_zero"), [
     ({"optimizer": ADAMW}, 12, 8),
-    ({"optimizer": {**ADAMW, "moments": "8bit"}}, 6, 2),
+    ({"optimizer": {**ADAMW, "state_precision": "8bit"}}, 6, 2),
     ({"optimizer": LION}, 8, 4),
     ({"optimizer": ADAMW, "ema": {"decay": 0.9}}, 16, 12),
 ])  # fmt: skip
