@@ -10,6 +10,7 @@ from pipeline.config.optimization import AdamW, Muon, Optimizer
 from pipeline.config.optimization import Lion as LionConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
+from pipeline.engine.eight_bit import adamw_8bit
 from pipeline.engine.lion import Lion
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
@@ -83,15 +84,22 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def own_optimizer(optimizer: Optimizer) -> Callable[..., Lion] | None:
+def own_optimizer(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
     """What makes, of parameter groups, an optimizer that DeepSpeed has not; None for those that its dict names."""
     if isinstance(optimizer, LionConfig):
         return partial(Lion, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay)
+    if isinstance(optimizer, AdamW) and optimizer.state_precision == "8bit":
+        return partial(
+            adamw_8bit,
+            lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay,
+        )  # fmt: skip
     return None
 
 
 def _named_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    return {} if isinstance(optimizer, LionConfig) else {"optimizer": _settings_of(optimizer)}
+    if isinstance(optimizer, LionConfig) or own_optimizer(optimizer):
+        return {}
+    return {"optimizer": _settings_of(optimizer)}
 
 
 def _settings_of(optimizer: AdamW | Muon) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 from pipeline.engine.average import WeightAverage
+from pipeline.engine.eight_bit import compress, expanded, is_8bit, prepare_8bit
 from pipeline.engine.engine import Engine
 from pipeline.engine.lion import Lion
 
@@ -98,6 +99,7 @@ def fragments(engine: Engine) -> list[Fragment]:
         if engine.average is not None:
             found += [part.fragment(EMA, engine.average.of(flat.tensor)) for part in flat.slices]
         state = _optimizer(engine).state.get(flat.tensor, {})
+        state = expanded(state) if is_8bit(_optimizer(engine)) else state
         for kind in (*MOMENTS, MOMENTUM):
             if kind in state:
                 slices = flat.momentum if kind == MOMENTUM and flat.momentum is not None else flat.slices
@@ -128,6 +130,10 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
         engine.average = WeightAverage([flat.tensor for flat in flats], decay)
     for flat in flats:
         state = _optimizer(engine).state[flat.tensor]
+        if is_8bit(_optimizer(engine)):
+            made = None if counts is None else _most_updates(flat, counts)
+            prepare_8bit(_optimizer(engine), flat.tensor, made)
+            continue
         if flat.group.get("use_muon", False):
             _prepare_momentum(engine, flat, state)
             continue
@@ -140,10 +146,14 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
 
 def _step_count(engine: Engine, flat: _Flat, counts: dict[str, int]) -> torch.Tensor | int:
     """Updates made of a flat tensor, as the optimizer keeps them: fused AdamW where the tensor is."""
-    made = max((counts.get(part.name, 0) for part in flat.slices), default=max(counts.values(), default=0))
+    made = _most_updates(flat, counts)
     counts_in_tensors = getattr(_optimizer(engine), "aux_optimizer", True) is not None
     device = flat.tensor.device if flat.group.get("fused") else None
     return torch.tensor(float(made), device=device) if counts_in_tensors else made
+
+
+def _most_updates(flat: _Flat, counts: dict[str, int]) -> int:
+    return max((counts.get(part.name, 0) for part in flat.slices), default=max(counts.values(), default=0))
 
 
 def _prepare_momentum(engine: Engine, flat: _Flat, state: dict[str, Any]) -> None:
@@ -161,8 +171,10 @@ def hide_parameters(engine: Engine) -> None:
 
 
 def publish(engine: Engine) -> None:
-    """Bring fp32 weights that were written into fragments to the parameters that train. All ranks call it."""
+    """Bring what was written into fragments to where it trains: weights, 8-bit moments. All ranks call it."""
     optimizer = engine.deepspeed.optimizer
+    for state in _optimizer(engine).state.values() if is_8bit(_optimizer(engine)) else ():
+        compress(state)
     with torch.no_grad():
         if isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3):
             for number, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
@@ -187,8 +199,8 @@ def averaged(engine: Engine) -> Iterator[None]:
 
 
 def optimizer_name(engine: Engine) -> str:
-    """The optimizer's class, which decides what moments there are."""
-    return type(_optimizer(engine)).__name__
+    """The optimizer's class, which decides what moments there are; with 8-bit ones they are AdamW's."""
+    return "AdamW" if is_8bit(_optimizer(engine)) else type(_optimizer(engine)).__name__
 
 
 def _optimizer(engine: Engine) -> Any:
