@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from pipeline.config.optimization import AdamW
-from pipeline.engine.engine import parameter_groups
-from pipeline.models.build import empty_model, llama_config
+from pipeline.engine.parameter_groups import parameter_groups
+from pipeline.models.build import empty_model
+from pipeline.models.forms import decoder_config
 from tests.distributed.training_body import VOCABULARY, run_config
 
 
 def names_by_decay(tie: bool, **changes: Any) -> dict[float, set[str]]:
-    form = llama_config(run_config().model.model_copy(update={"tie_embeddings": tie}), VOCABULARY, eos_id=0, pad_id=0)
+    form = decoder_config(run_config().model.model_copy(update={"tie_embeddings": tie}), VOCABULARY, eos_id=0, pad_id=0)
     with torch.device("meta"):
         model = empty_model(form, "fp32", "eager")
     model.model.norm.weight.requires_grad = False
