@@ -12,6 +12,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 llama_config = decoder_config
+"""Its name as long as there was one form."""
 
 
 def transformers_config(model: Decoder, tokenizer: Tokenizer) -> PretrainedConfig:
