@@ -63,3 +63,8 @@ def test_first_weights_do_not_depend_on_stage_or_world_size(results, world_size)
     assert fp32 == {results[1][0]["weights"]}
     assert bf16 == {results[1][5]["weights"]}
     assert fp32 != bf16
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_fp32_weights_begin_unrounded_at_every_stage(results, world_size):
+    assert all(result["exact"] for result in results[world_size])
