@@ -9,6 +9,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 import xxhash
+from deepspeed.runtime.zero.partition_parameters import DeepSpeedTensorOverride
 from deepspeed.utils import groups
 from torch import nn
 from transformers import PreTrainedModel
@@ -264,8 +265,20 @@ def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
     settings = deepspeed_dict(config, group.ranks.world_size)
     has_copies = config.engine.zeropp.partition_size > 1
     copies = groups._get_zero_param_intra_parallel_group() if has_copies else None  # an engine before left its own
-    with deepspeed.zero.Init(config_dict_or_path=settings, zero_param_parallel_group=copies):
+    with _Partitioned(
+        config_dict_or_path=settings,
+        zero_param_parallel_group=copies,
+        tensor_overrides=[DeepSpeedTensorOverride.device],
+    ):
         yield
+
+
+class _Partitioned(deepspeed.zero.Init):
+    """Rounds parameters alone: by itself DeepSpeed makes every tensor in the type that trains, also frequencies."""
+
+    def _zero_init_param(self, param: nn.Parameter) -> None:
+        param.data = param.data.to(self.dtype)
+        super()._zero_init_param(param)
 
 
 def _total_norm(model: nn.Module) -> torch.Tensor:

@@ -76,3 +76,8 @@ def test_other_forms_are_the_same_at_both_world_sizes(results, number):
     assert measured["weights"] == reference["weights"]
     assert close(reference["loss"], measured["loss"], 1e-5)
     assert close(reference["norm"], measured["norm"], 1e-5)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_fp32_weights_begin_unrounded_at_every_stage(results, world_size):
+    assert all(result["exact"] for result in results[world_size])

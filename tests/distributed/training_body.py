@@ -10,13 +10,13 @@ from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.checkpoint.finding import newest_good
-from pipeline.engine.checkpoint.fragments import prepare
+from pipeline.engine.checkpoint.fragments import MASTER, fragments, prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import empty_model
+from pipeline.models.build import empty_model, fresh_model
 from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import initial_weights
 from pipeline.objectives.causal import CausalLoss
@@ -88,6 +88,19 @@ def weights_digest(engine: Engine) -> str:
     return digest.hexdigest()
 
 
+def begins_exactly(engine: Engine) -> bool:
+    """Whether this rank's fp32 weights, and the buffers, are those of a whole model that is built in fp32."""
+    config = engine.config
+    form = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    whole = CausalLoss(fresh_model(form, config.seed, "fp32", "eager"))
+    weights, buffers = dict(whole.named_parameters()), dict(whole.named_buffers())
+    masters = [one for one in fragments(engine) if one.kind == MASTER]
+    theirs = dict(engine.deepspeed.module.named_buffers())
+    return len(masters) > 0 and theirs.keys() == buffers.keys() and all(
+        torch.equal(one.view, weights[one.name].view(-1)[one.start : one.start + one.view.numel()]) for one in masters
+    ) and all(torch.equal(theirs[name], one) for name, one in buffers.items())  # fmt: skip
+
+
 def resumed(configs: list[dict[str, Any]], folder_of_runs: str) -> list[dict[str, Any]]:
     """Per config: losses of steps 2 and 3 of an uninterrupted run, and of a new engine that loaded step 2's save."""
     group = ProcessGroup(ranks_from_environment(), 60)
@@ -125,13 +138,15 @@ def train(engine: Engine, steps: range) -> list[float]:
 
 
 def curves(configs: list[dict[str, Any]], steps: int = 3) -> list[dict[str, Any]]:
-    """Per config: digest of the first weights, then loss and gradient norm of each step."""
+    """Per config: digest of the first weights, whether masters and frequencies begin in full precision, then loss and
+    gradient norm of each step."""
     ranks = ranks_from_environment()
     group = ProcessGroup(ranks, 60)
     results = []
     for changes in configs:
         engine = start(run_config(**changes), group)
         result: dict[str, Any] = {"weights": weights_digest(engine), "loss": [], "norm": []}
+        result["exact"] = begins_exactly(engine)
         for step in range(steps):
             outcome = engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0)
             result["loss"].append(float(group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens))
