@@ -13,6 +13,7 @@ from pipeline.config.engine import Engine
 from pipeline.config.faults import Faults
 from pipeline.config.measuring import Evaluation, Tracking
 from pipeline.config.model import Adapter, CheckpointModel, LlamaModel, Model, NoAdapter
+from pipeline.config.objective import CausalObjective
 from pipeline.config.optimization import Batch, Duration, Optimizer, Schedule
 
 
@@ -56,6 +57,8 @@ class RunConfig(Config):
     """What is trained."""
     adapter: Adapter = Field(default=NoAdapter(type="none"))
     """All weights, or low-rank updates."""
+    objective: CausalObjective = Field(default=CausalObjective(type="causal"))
+    """What it learns to predict."""
     data: Data
     """What it learns from."""
     tokenizer: str | None = None

@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 import xxhash
 from torch import nn
-from transformers import PreTrainedModel
 
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
@@ -19,7 +18,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
 from pipeline.models.attention import piece_bounds
-from pipeline.models.blocks import compile_blocks
+from pipeline.models.blocks import compile_blocks, recompute_blocks
 from pipeline.runtime.seeds import derive_seed
 
 
@@ -182,10 +181,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
     """Turn on recomputation and compilation, decoder block by decoder block."""
-    if config.engine.activation_checkpointing:
-        for module in model.modules():
-            if isinstance(module, PreTrainedModel):
-                module.gradient_checkpointing_enable({"use_reentrant": False})
-                break
+    if config.engine.recompute != "none":
+        recompute_blocks(model, config.engine.recompute)
     if config.engine.compile:
         compile_blocks(model)

@@ -1,6 +1,7 @@
 """Cross-entropy of a linear output layer whose logits are never in memory as a whole."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ _MAX_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
 """How many logits are in memory at once: on a CPU as many as its caches can hold, on a GPU as keep it busy."""
 
 
-def summed_loss(
+def chunked_loss(
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -121,4 +122,4 @@ def _chunks(num_rows: int, num_classes: int, device: torch.device) -> list[slice
     largest = max(1, _MAX_LOGITS.get(device.type, _MAX_LOGITS["cuda"]) // num_classes)
     number = max(1, -(-num_rows // largest))
     bounds = [num_rows * place // number for place in range(number + 1)]
-    return [slice(first, last) for first, last in zip(bounds, bounds[1:], strict=False)]
+    return [slice(first, last) for first, last in pairwise(bounds)]

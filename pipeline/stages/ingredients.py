@@ -153,4 +153,4 @@ def build(config: RunConfig, tokenizer: Tokenizer, device: torch.device, base_st
     if engine.precision == "bf16" and lacks_bf16(device):
         widen_products(model)
     wrapped = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
-    return Ingredients(CausalLoss(wrapped, compile_loss=engine.compile), plain_config, base)
+    return Ingredients(CausalLoss(wrapped, engine.compile, config.objective.z_loss), plain_config, base)

@@ -19,7 +19,7 @@ STATE_KEY = "run"
 
 MAY_CHANGE = (
     "output", "tracking.", "checkpoints.", "evaluation.", "faults.", "batch.micro_size", "duration.", "schedule.",
-    "engine.",
+    "engine.", "objective.z_loss",
     "optimizer.lr", "optimizer.adam_lr", "optimizer.betas", "optimizer.eps", "optimizer.momentum",
     "optimizer.weight_decay", "optimizer.newton_schulz",
 )  # fmt: skip

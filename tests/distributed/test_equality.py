@@ -8,7 +8,7 @@ from tests.distributed.jobs import run_job
 
 FP32 = [{"zero_stage": stage, "precision": "fp32"} for stage in (0, 1, 2, 3)]
 BF16 = [{"zero_stage": stage, "precision": "bf16"} for stage in (1, 2, 3)]
-CHECKPOINTED = [{"zero_stage": 2, "precision": "fp32", "activation_checkpointing": True}]
+CHECKPOINTED = [{"zero_stage": 2, "precision": "fp32", "recompute": "full"}]
 MUON = [
     {
         "zero_stage": stage,

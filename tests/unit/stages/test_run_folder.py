@@ -115,7 +115,7 @@ def test_every_key_is_of_one_kind() -> None:
     fixed = {key for key in fixed_keys(config) if not key.startswith("adapter.target_modules")}
     assert fixed == {
         "stage", "seed", "model.type", "model.run", "model.step", "model.average", "adapter.type", "adapter.rank",
-        "adapter.alpha", "tokenizer", "optimizer.type",
+        "adapter.alpha", "objective.type", "tokenizer", "optimizer.type",
     }  # fmt: skip
     assert {key.split(".")[0] for key in flat_keys(config) if key.startswith(NEED_A_PHASE)} == {"data", "batch"}
 
