@@ -17,7 +17,8 @@ MUON = [
     }
     for stage in (1, 2)
 ]
-CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON]
+TIED = [{"zero_stage": stage, "precision": "fp32", "tie_embeddings": True, "z_loss": 1e-2} for stage in (0, 2, 3)]
+CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON, *TIED]
 BODY = "tests.distributed.training_body:curves"
 
 
@@ -38,6 +39,15 @@ def close(first: list[float], second: list[float], relative: float) -> bool:
 @pytest.mark.parametrize("number", range(len(FP32) + len(CHECKPOINTED)))
 def test_fp32_is_the_same_at_every_stage_and_world_size(results, world_size, number):
     reference, measured = results[1][1], results[world_size][number]
+    assert close(reference["loss"], measured["loss"], 1e-5)
+    assert close(reference["norm"], measured["norm"], 1e-5)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("number", range(10, 10 + len(TIED)))
+def test_an_output_layer_that_is_the_embedding_too_learns_alike(results, world_size, number):
+    """Its gradient has two parts, of which one is computed with the loss; the z-loss is in it."""
+    reference, measured = results[1][10], results[world_size][number]
     assert close(reference["loss"], measured["loss"], 1e-5)
     assert close(reference["norm"], measured["norm"], 1e-5)
 

@@ -23,14 +23,17 @@ VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A tiny run; `changes` replace parts of the engine block, the optimizer, or the global size."""
+    """A tiny run; `changes` replace parts of the engine block, the optimizer, the global size, tie embeddings, or
+    weigh a z-loss."""
     global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
+    tied, z_loss = changes.pop("tie_embeddings", False), changes.pop("z_loss", 0.0)
     clipping = 0.5 if optimizer["type"] == "adamw" else 0
     return validate(RunConfig, {
         "stage": "pretrain", "output": "unused", "seed": 3,
         "model": {"type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "num_heads": 4,
-                  "num_key_value_heads": 2, "max_positions": LENGTH},
+                  "num_key_value_heads": 2, "max_positions": LENGTH, "tie_embeddings": tied},
+        "objective": {"type": "causal", "z_loss": z_loss},
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
         "batch": {"global_size": global_size, "micro_size": MICRO},
         "duration": {"steps": 4},
@@ -63,7 +66,7 @@ def share_of(inputs: torch.Tensor, labels: torch.Tensor, step: int, rank: int, w
 def start(config: RunConfig, group: ProcessGroup) -> Engine:
     model_config = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     model = fresh_model(model_config, config.seed, "fp32", config.engine.attention)
-    return Engine(CausalLoss(model), config, group)
+    return Engine(CausalLoss(model, z_loss=config.objective.z_loss), config, group)
 
 
 def weights_digest(engine: Engine) -> str:

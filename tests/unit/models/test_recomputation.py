@@ -48,15 +48,18 @@ def test_selective_repeats_no_product_and_full_repeats_a_forward_pass():
         counts[what] = counter.get_total_flops()
     forward = 2 * sum(one.numel() for one in prepared("none").model.model.layers.parameters() if one.ndim == 2)
     assert counts["selective"] == counts["none"]
-    assert counts["full"] == counts["none"] + forward * IDS.numel()
+    assert counts["none"] < counts["full"] <= counts["none"] + forward * IDS.numel()  # it stops where no more is needed
 
 
 def test_compiled_blocks_keep_products_too():
     torch._dynamo.reset()
     loss, gradients = trained(prepared("none"))
     network = prepared("selective")
-    compile_blocks(network)
-    found_loss, found = trained(network)
-    assert torch.allclose(found_loss, loss, rtol=1e-5)
-    for one, other in zip(found, gradients, strict=True):
-        assert torch.allclose(one, other, rtol=0, atol=1e-4 * float(other.abs().max()))
+    compile_blocks(network, backend="aot_eager")  # traced and partitioned, but not fused: the same roundings
+    with FlopCounterMode(display=False) as counter:
+        found_loss, found = trained(network)
+    assert torch.equal(found_loss, loss)
+    assert all(torch.equal(one, other) for one, other in zip(found, gradients, strict=True))
+    with FlopCounterMode(display=False) as plain:
+        trained(prepared("none"))
+    assert counter.get_total_flops() == plain.get_total_flops()
