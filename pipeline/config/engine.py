@@ -49,8 +49,8 @@ class Engine(Config):
     """Largest global gradient norm; 0 turns clipping off."""
     compile: bool = True
     """Compile the decoder blocks with torch.compile."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass instead of keeping them."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What of a block is computed again in the backward pass instead of kept: nothing, all but products, all."""
     attention: Literal["documents", "eager", "sdpa", "flash_attention_2"] = "documents"
     """Document by document without a mask (on a GPU in half precision only), or one of transformers' own."""
     timeout_seconds: PositiveInt = 1800

@@ -27,7 +27,7 @@ from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learnin
 from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
-from pipeline.models.blocks import compile_blocks
+from pipeline.models.blocks import compile_blocks, recompute_blocks
 from pipeline.models.initialization import width_multiplier
 from pipeline.objectives.causal import CausalLoss
 from pipeline.objectives.objective import Objective
@@ -287,10 +287,7 @@ def _total_norm(model: nn.Module) -> torch.Tensor:
 
 def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
     """Turn on recomputation and compilation, decoder block by decoder block."""
-    if config.engine.activation_checkpointing:
-        for module in model.modules():
-            if isinstance(module, PreTrainedModel):
-                module.gradient_checkpointing_enable({"use_reentrant": False})
-                break
+    if config.engine.recompute != "none":
+        recompute_blocks(model, config.engine.recompute)
     if config.engine.compile:
         compile_blocks(model)

@@ -90,8 +90,8 @@ def _cures(config: RunConfig, world_size: int, by_activations: bool = True) -> s
     engine, found = config.engine, []
     if by_activations and config.batch.micro_size > 1:
         found.append(f"lower batch.micro_size ({config.batch.micro_size})")
-    if by_activations and not engine.activation_checkpointing:
-        found.append("set engine.activation_checkpointing")
+    if by_activations and engine.recompute == "none":
+        found.append("set engine.recompute to full")
     if world_size > 1 and engine.zero_stage < 3:
         found.append(f"raise engine.zero_stage ({engine.zero_stage})")
     if engine.zero_stage > 0 and engine.offload.optimizer == "none" and torch.cuda.is_available():

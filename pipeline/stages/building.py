@@ -117,7 +117,7 @@ def _with_objective(config: RunConfig, model: nn.Module, vocab_size: int) -> Obj
     compile_loss = config.engine.compile
     if isinstance(config.objective, MaskedObjective):
         return MaskedLoss(model, config.objective.share, compile_loss)
-    return CausalLoss(model, compile_loss, vocab_size)
+    return CausalLoss(model, compile_loss, vocab_size, config.objective.z_loss)
 
 
 def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:

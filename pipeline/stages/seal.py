@@ -19,7 +19,7 @@ STATE_KEY = "run"
 
 MAY_CHANGE = (
     "output", "tracking.", "checkpoints.", "evaluation.", "faults.", "batch.micro_size", "duration.", "schedule.",
-    "ema.", "engine.",
+    "ema.", "engine.", "objective.z_loss",
     "optimizer.lr", "optimizer.adam_lr", "optimizer.betas", "optimizer.eps", "optimizer.momentum",
     "optimizer.weight_decay", "optimizer.decay_embeddings", "optimizer.state_precision", "optimizer.newton_schulz",
 )  # fmt: skip

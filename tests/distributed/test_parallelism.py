@@ -10,7 +10,7 @@ PLAIN = {"zero_stage": 1, "precision": "fp32", "attention": "sdpa"}
 PACKED = {**PLAIN, "packs": True}
 SEQUENCE = [
     {**PLAIN, "sequence_parallel": 2},
-    {**PLAIN, "sequence_parallel": 2, "zero_stage": 2, "activation_checkpointing": True},
+    {**PLAIN, "sequence_parallel": 2, "zero_stage": 2, "recompute": "full"},
     {**PACKED, "sequence_parallel": 2, "compile": True},
     {**PACKED, "sequence_parallel": 2, "zero_stage": 3},
     {**PACKED, "sequence_parallel": 2, "zero_stage": 2, "precision": "bf16"},

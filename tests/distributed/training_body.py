@@ -26,7 +26,8 @@ VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A tiny run; `changes` replace parts of the engine block, the optimizer, the average, or the global size."""
+    """A tiny run; `changes` replace parts of the engine block or the model, the optimizer, the average, the batch, or
+    weigh a z-loss."""
     global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
     model = changes.pop("model", {})
@@ -34,10 +35,10 @@ def run_config(**changes: Any) -> RunConfig:
         model = {"type": "llama", "intermediate_size": 64, "num_key_value_heads": 2, **model}
     model = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_positions": LENGTH, **model}
     clipping = 0 if optimizer["type"] == "muon" else 0.5
-    ema = changes.pop("ema", {})
+    ema, z_loss = changes.pop("ema", {}), changes.pop("z_loss", 0.0)
     return validate(RunConfig, {
         "stage": "pretrain", "output": "unused", "seed": 3,
-        "model": model,
+        "model": model, "objective": {"type": "causal", "z_loss": z_loss},
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
         "batch": {"global_size": global_size, "micro_size": MICRO},
         "duration": {"steps": 4},
@@ -71,7 +72,7 @@ def start(config: RunConfig, group: ProcessGroup) -> Engine:
     model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     with partitioned(config, group):
         model = empty_model(model_config, "fp32", config.engine.attention)
-    engine = Engine(CausalLoss(model), config, group)
+    engine = Engine(CausalLoss(model, z_loss=config.objective.z_loss), config, group)
     fill(engine, initial_weights(model, config.seed))
     return engine
 
