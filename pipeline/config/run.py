@@ -114,6 +114,19 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def layers_can_be_shared(self) -> "RunConfig":
+        """Ranks that share layers have equal parts of their matrices, which Muon and adapters would need whole."""
+        size = self.engine.tensor_parallel
+        if size > 1 and self.optimizer.type == "muon":
+            raise ValueError("optimizer.type (muon) must be another one with engine.tensor_parallel above 1")
+        if size > 1 and self.adapter.type != "none":
+            raise ValueError(f"adapter.type ({self.adapter.type}) must be none with engine.tensor_parallel above 1")
+        for name in ("num_heads", "num_key_value_heads", "intermediate_size"):
+            if isinstance(self.model, LlamaModel) and (number := getattr(self.model, name)) % size:
+                raise ValueError(f"engine.tensor_parallel ({size}) must divide model.{name} ({number})")
+        return self
+
+    @model_validator(mode="after")
     def muon_is_not_clipped(self) -> "RunConfig":
         """DeepSpeed clips after Muon's orthogonalisation: the update would shrink, not the gradient."""
         if self.optimizer.type == "muon" and self.engine.gradient_clipping > 0:

@@ -19,6 +19,7 @@ from pipeline.engine.mesh import mesh_of
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch
+from pipeline.engine.tensor_parallel import plan_cuts, total_norm
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.blocks import compile_blocks
 from pipeline.runtime.seeds import derive_seed
@@ -29,7 +30,7 @@ class StepOutcome:
     """What a step did; its tensors are still on the device, so that nothing waits for them."""
 
     loss_sum: torch.Tensor
-    """This rank's sum of losses in nats, a scalar."""
+    """This rank's part of the sum of losses in nats, a scalar; 0 where another rank has the same rows and tokens."""
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, a scalar."""
     digest: str
@@ -53,6 +54,8 @@ class Engine:
         self._guard = LossGuard(model)
         self.mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
         """Which rows are this rank's."""
+        if self.mesh.tensor_size > 1:
+            plan_cuts(model, self.mesh.tensor_size)
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         prepare_blocks(model, config)
         self._deepspeed, _, _, _ = deepspeed.initialize(
@@ -86,7 +89,7 @@ class Engine:
         self._set_learning_rates(learning_rate_share)
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
-        scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
+        scale = self.mesh.gradient_world_size / num_tokens.clamp(min=1)
         loss_sum = torch.zeros((), device=self.group.device)
         digest, stopwatch = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
@@ -96,14 +99,16 @@ class Engine:
             self._guard.watch(loss)
             self._deepspeed.backward(loss * scale, scale_wrt_gas=False)
             self._step(is_boundary=left == 0)
-            loss_sum += loss.detach()
+            loss_sum += self._counted(loss.detach())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
         return StepOutcome(loss_sum, num_tokens, digest.hexdigest(), skipped, stopwatch.seconds())
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
         if is_boundary and self._config.engine.zero_stage == 0:
-            self._plain_norm = _total_norm(self._deepspeed.module)  # of averaged gradients: the same on all ranks
+            self._plain_norm = total_norm(
+                self._deepspeed.module, self.mesh.tensor_size
+            )  # of averaged gradients: the same on all ranks
             if not self._plain_norm.isfinite():
                 self._deepspeed.zero_grad()
                 self._deepspeed.set_gradient_accumulation_boundary(False)
@@ -121,6 +126,10 @@ class Engine:
         if self._sequence is not None:
             parts = self._sequence.cut(parts)
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
+
+    def _counted(self, loss: torch.Tensor) -> torch.Tensor:
+        """A loss where it counts: ranks that share layers all have the same."""
+        return loss if self.mesh.tensor_rank == 0 else torch.zeros_like(loss)
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
         count = sum(int((micro_batch.labels != IGNORED).sum()) for micro_batch in batch.micro_batches)
@@ -159,17 +168,13 @@ class Engine:
         self._deepspeed.eval()
         total = torch.zeros((), device=self.group.device, dtype=torch.float64)
         for micro_batch in micro_batches:
-            total += self._forward(micro_batch)
+            total += self._counted(self._forward(micro_batch))
         self._deepspeed.train()
         return self.group.sum(total)
 
     def close(self) -> None:
         """Free what DeepSpeed holds."""
         self._deepspeed.destroy()
-
-
-def _total_norm(model: nn.Module) -> torch.Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
