@@ -29,8 +29,9 @@ from pipeline.engine.engine import Engine
 from pipeline.engine.memory import peak_memory_bytes
 from pipeline.engine.peak import measured_flops, peak_flops
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import fresh_model, llama_config, num_parameters
+from pipeline.models.build import fresh_model, num_parameters
 from pipeline.models.flops import training_flops_per_token
+from pipeline.models.forms import decoder_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
@@ -95,7 +96,7 @@ def measure(model: str, length: int, options: argparse.Namespace) -> dict[str, A
     rows = max(1, tokens // length)
     config = _config(form, length, rows, options.micro_batches, changes)
     with ProcessGroup(ranks_from_environment(), 600) as group:
-        network = fresh_model(llama_config(config.model, VOCABULARY, 0, 0), 0, "fp32", config.engine.attention)  # type: ignore[arg-type]
+        network = fresh_model(decoder_config(config.model, VOCABULARY, 0, 0), 0, "fp32", config.engine.attention)  # type: ignore[arg-type]
         if lacks_bf16(group.device):
             widen_products(network)
         flops, number = training_flops_per_token(network.config, length), num_parameters(network)

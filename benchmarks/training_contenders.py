@@ -24,8 +24,9 @@ from pipeline.engine.engine import Engine, parameter_groups, prepare_blocks
 from pipeline.engine.peak import measured_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.attention import piece_bounds
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
 from pipeline.models.flops import training_flops_per_token
+from pipeline.models.forms import decoder_config
 from pipeline.models.processor import lacks_bf16, widen_products
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
@@ -162,7 +163,7 @@ def tarmac(task: Task, turns: Turns, apart: bool = True, **engine: Any) -> None:
 
 
 def _model(config: RunConfig, device: torch.device) -> CausalLoss:
-    form = llama_config(config.model, VOCABULARY, eos_id=0, pad_id=0)  # type: ignore[arg-type]
+    form = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)  # type: ignore[arg-type]
     model = fresh_model(form, 0, "fp32", config.engine.attention)
     if config.engine.precision == "bf16" and lacks_bf16(device):
         widen_products(model)
@@ -216,7 +217,7 @@ def trainer(task: Task, turns: Turns, with_deepspeed: bool) -> None:
             disable_tqdm=True, use_cpu=not torch.cuda.is_available(), dataloader_num_workers=0, torch_compile=False,
             optim="adamw_torch_fused", deepspeed=_deepspeed(task, is_bf16) if with_deepspeed else None,
         )  # fmt: skip
-        form = llama_config(config_of(task).model, VOCABULARY, eos_id=0, pad_id=0)  # type: ignore[arg-type]
+        form = decoder_config(config_of(task).model, VOCABULARY, eos_id=0, pad_id=0)  # type: ignore[arg-type]
         model = fresh_model(form, 0, "fp32", "sdpa")
         turns.wait()
         Trainer(model, arguments, train_dataset=_rows(task), callbacks=[AfterStep()]).train()
@@ -259,7 +260,7 @@ def figures(task: Task) -> dict[str, float]:
     torch.set_num_threads(task.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = 8192 if device.type == "cuda" else 1024
-    form = llama_config(config_of(task).model, VOCABULARY, 0, 0)  # type: ignore[arg-type]
+    form = decoder_config(config_of(task).model, VOCABULARY, 0, 0)  # type: ignore[arg-type]
     return {"flops": training_flops_per_token(form, task.length), "peak": measured_flops(device, size)}
 
 

@@ -58,6 +58,8 @@ class Engine(Config):
 
     sequence_parallel: PositiveInt = 1
     """Ranks that share each sequence, all of them with a stretch of it (Ulysses; arXiv:2309.14509)."""
+    tensor_parallel: PositiveInt = 1
+    """Ranks that share each layer, all of them with a part of its weights (DeepSpeed AutoTP; arXiv:1909.08053)."""
 
     @model_validator(mode="after")
     def stage_zero_is_fp32(self) -> "Engine":
@@ -89,6 +91,15 @@ class Engine(Config):
         """Only there parameters are gathered."""
         if self.zero_stage < 3 and self.zeropp != ZeroPlusPlus():
             raise ValueError(f"zeropp is for zero_stage 3 and zero_stage is {self.zero_stage}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def shared_layers_are_whole_at_each_data_rank(self) -> "Engine":
+        """Stage 3 would cut again what is cut, and rows are shared in one way only."""
+        if self.tensor_parallel > 1 and self.zero_stage > 2:
+            raise ValueError(f"zero_stage ({self.zero_stage}) must be at most 2 with tensor_parallel above 1")
+        if self.tensor_parallel > 1 and self.sequence_parallel > 1:
+            raise ValueError(f"sequence_parallel ({self.sequence_parallel}) must be 1 with tensor_parallel above 1")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
+from pipeline.engine.tensor_parallel import plan_cuts, total_norm
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import compile_blocks, recompute_blocks
@@ -39,7 +40,7 @@ class StepOutcome:
     """What a step did; its tensors are still on the device, so that nothing waits for them."""
 
     loss_sum: torch.Tensor
-    """This rank's sum of losses in nats, a scalar."""
+    """This rank's part of the sum of losses in nats, a scalar; 0 where another rank has the same rows and tokens."""
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, a scalar."""
     digest: str
@@ -67,6 +68,8 @@ class Engine:
         self._guard = LossGuard(model)
         self.mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
         """Which rows are this rank's."""
+        if self.mesh.tensor_size > 1:
+            plan_cuts(model, self.mesh.tensor_size)
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         self._times = Stopwatch(group.device)
         prepare_blocks(model, config)
@@ -111,12 +114,12 @@ class Engine:
         self._set_learning_rates(learning_rate_share)
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
-        scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
+        scale = self.mesh.gradient_world_size / num_tokens.clamp(min=1)
         could_fall = self.loss_scale is not None and self.loss_scale.can_fall
         loss_sum, rows = torch.zeros((), device=self.group.device), []
         digest, self._times = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
-            loss_sum += self._pass(micro_batch, scale, digest, is_boundary=left == 0)
+            loss_sum += self._counted(self._pass(micro_batch, scale, digest, is_boundary=left == 0))
             rows.append(self._row_sums())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
         if self.average is not None and not skipped:
@@ -156,12 +159,16 @@ class Engine:
 
     def _row_sums(self) -> torch.Tensor | None:
         objective = self._deepspeed.module
-        return objective.row_sums if isinstance(objective, Objective) else None
+        if not isinstance(objective, Objective) or objective.row_sums is None:
+            return None
+        return self._counted(objective.row_sums)
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
         if is_boundary and self._config.engine.zero_stage == 0:
-            self._plain_norm = _total_norm(self._deepspeed.module)  # of averaged gradients: the same on all ranks
+            self._plain_norm = total_norm(
+                self._deepspeed.module, self.mesh.tensor_size
+            )  # of averaged gradients: the same on all ranks
             if not self._plain_norm.isfinite():
                 self._deepspeed.zero_grad()
                 self._deepspeed.set_gradient_accumulation_boundary(False)
@@ -181,6 +188,10 @@ class Engine:
         if micro_batch.position_ids is not None:
             parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
+
+    def _counted(self, loss: torch.Tensor) -> torch.Tensor:
+        """A loss where it counts: ranks that share layers all have the same."""
+        return loss if self.mesh.tensor_rank == 0 else torch.zeros_like(loss)
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
         tokens = torch.tensor(int(batch.row_tokens.sum()), device=self.group.device)
@@ -219,7 +230,7 @@ class Engine:
         self._deepspeed.eval()
         total = torch.zeros((), device=self.group.device, dtype=torch.float64)
         for micro_batch in micro_batches:
-            total += self._forward(micro_batch)
+            total += self._counted(self._forward(micro_batch))
         self._deepspeed.train()
         return self.group.sum(total)
 
@@ -279,10 +290,6 @@ class _Partitioned(deepspeed.zero.Init):
     def _zero_init_param(self, param: nn.Parameter) -> None:
         param.data = param.data.to(self.dtype)
         super()._zero_init_param(param)
-
-
-def _total_norm(model: nn.Module) -> torch.Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
 def prepare_blocks(model: nn.Module, config: RunConfig) -> None:

@@ -18,9 +18,9 @@ from pipeline.models.fp8 import require_fp8
 
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given. Ranks that share sequences are to DeepSpeed as if each had its own."""
-    data_world_size = mesh_of(config.engine, 0, world_size).data_world_size
-    accumulation = Share(0, data_world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
+    """What `deepspeed.initialize` is given. Ranks that share rows are to DeepSpeed as if each had its own."""
+    mesh = mesh_of(config.engine, 0, world_size)
+    accumulation = Share(0, mesh.data_world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
     settings: dict[str, Any] = {
         "train_batch_size": config.batch.micro_size * accumulation * world_size,
         "train_micro_batch_size_per_gpu": config.batch.micro_size,
@@ -35,6 +35,8 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+    if mesh.tensor_size > 1:
+        settings["tensor_parallel"] = {"autotp_size": mesh.tensor_size}
     if config.engine.zero_stage > 0:
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings

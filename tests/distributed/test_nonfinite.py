@@ -25,7 +25,8 @@ CHOSEN = [
     ((2, "fp16"), OFFLOADED),
     ((3, "fp16"), MUON),
 ]
-CONFIGS = [{"zero_stage": stage, "precision": precision} | changes for (stage, precision), changes in CHOSEN]
+TENSOR = [(form, {"tensor_parallel": 2}) for form in ((0, "fp32"), (1, "bf16"), (2, "fp32"))]
+CONFIGS = [{"zero_stage": stage, "precision": precision} | changes for (stage, precision), changes in CHOSEN + TENSOR]
 MOST = 3
 """Skipped updates in a row that are borne."""
 
@@ -36,7 +37,10 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHDYNAMO_DISABLE", "1")
         folder = tmp_path_factory.mktemp("nonfinite")
-        return run_job("tests.distributed.nonfinite_body:broken", 2, folder, configs=CONFIGS, most=MOST)
+        body = "tests.distributed.nonfinite_body:broken"
+        found = run_job(body, 2, folder, configs=CONFIGS[: len(CHOSEN)], most=MOST)
+        layers = run_job(f"{body}_layers", 2, folder / "layers", configs=CONFIGS[len(CHOSEN) :])
+    return [{**one, **{name: one[name] + more[name] for name in more}} for one, more in zip(found, layers, strict=True)]
 
 
 @pytest.fixture(params=range(len(CONFIGS)), ids=[str(config) for config in CONFIGS])

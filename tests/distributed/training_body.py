@@ -133,8 +133,8 @@ def save(engine: Engine, checkpoints: Path, step: int) -> None:
 
 def train(engine: Engine, steps: range) -> list[float]:
     """Losses of some steps."""
-    ranks = engine.group.ranks
-    outcomes = [engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0) for step in steps]
+    mesh = engine.mesh
+    outcomes = [engine.train_step(rank_batch(step, mesh.data_rank, mesh.data_world_size), 1.0) for step in steps]
     return [float(engine.group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens) for outcome in outcomes]
 
 

@@ -8,13 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.model import LlamaModel
 from pipeline.models.blocks import compile_blocks, recompute_blocks
-from pipeline.models.build import fresh_model, llama_config
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 
 FORM = LlamaModel(
     type="llama", hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_key_value_heads=2, init_std=0.3
 )
-CONFIG = llama_config(FORM, 64, eos_id=2, pad_id=3)
+CONFIG = decoder_config(FORM, 64, eos_id=2, pad_id=3)
 IDS = torch.randint(64, (2, 64), generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.cat([torch.arange(24), torch.arange(40)]).repeat(2, 1)
 
