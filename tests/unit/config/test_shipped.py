@@ -42,7 +42,7 @@ def test_the_promised_recipes_are_there() -> None:
     assert {load_stage(path).model_dump()["stage"] for path in CONFIGS if path.parent.name != "cluster"} == set(STAGES)
 
 
-@pytest.mark.parametrize(("size", "millions"), [("125m", 125), ("1b", 1000), ("7b", 7000)])
+@pytest.mark.parametrize(("size", "millions"), [("125m", 125), ("1b", 1000), ("7b", 7000), ("mlm", 126)])
 def test_a_recipe_is_as_large_as_its_name_says(size: str, millions: int) -> None:
     parameters = count_parameters(load(RunConfig, ROOT / "configs" / "pretrain" / f"{size}.yaml"), 32_768)
     assert abs(parameters / 1e6 / millions - 1) < 0.1
