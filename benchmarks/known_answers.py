@@ -42,7 +42,8 @@ class Answer:
     """Share of the unigram baseline's loss on the same tokens."""
 
 
-def _shakespeare(data: Path, work: Path) -> None:
+def lay_out_shakespeare(data: Path, work: Path) -> None:
+    """Write both parts of tinyshakespeare to where its recipe reads them, below `work`."""
     text = (data / "tinyshakespeare" / "input.txt").read_bytes().decode("ascii")
     cut = int(len(text) * TRAINED_SHARE)
     folder = work / "raw" / "shakespeare"
@@ -56,8 +57,15 @@ def _novels(data: Path, work: Path) -> None:
 
 
 ANSWERS = (
-    Answer("shakespeare_char", "shakespeare_char", "shakespeare_char", 64, _shakespeare, most_nats=1.88),
-    Answer("shakespeare_char_large", "shakespeare_char", "shakespeare_char_large", 256, _shakespeare, most_nats=1.4697),
+    Answer("shakespeare_char", "shakespeare_char", "shakespeare_char", 64, lay_out_shakespeare, most_nats=1.88),
+    Answer(
+        "shakespeare_char_large",
+        "shakespeare_char",
+        "shakespeare_char_large",
+        256,
+        lay_out_shakespeare,
+        most_nats=1.4697,
+    ),
     Answer("mlm_small", "masked_small", "mlm_small", 64, _novels, most_of_unigram=0.9),
 )
 LONG = ("shakespeare_char_large",)
