@@ -224,11 +224,11 @@ def trainer(task: Task, turns: Turns, with_deepspeed: bool) -> None:
 
 
 def _deepspeed(task: Task, is_bf16: bool) -> dict[str, Any]:
-    optimizer = {"lr": LEARNING_RATE, "betas": BETAS, "eps": 1e-8, "weight_decay": WEIGHT_DECAY, "torch_adam": True}
+    optimizer = {"lr": LEARNING_RATE, "betas": list(BETAS), "eps": 1e-8, "weight_decay": WEIGHT_DECAY}
     return {
         "train_micro_batch_size_per_gpu": task.sequences, "gradient_accumulation_steps": 1,
         "gradient_clipping": CLIPPING, "bf16": {"enabled": is_bf16}, "zero_optimization": {"stage": 1},
-        "optimizer": {"type": "AdamW", "params": optimizer},
+        "optimizer": {"type": "AdamW", "params": optimizer | {"torch_adam": True}},
     }  # fmt: skip
 
 
