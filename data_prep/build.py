@@ -10,7 +10,7 @@ from data_prep.documents.runs import DOCUMENTS_NAME
 from data_prep.documents.source import SourceDocuments, hash_ranges
 from data_prep.documents.split import SplitShares, moved_documents, moved_together
 from data_prep.pairs import PairTask
-from data_prep.plan import SourcePlan, read_tasks
+from data_prep.plan import SourcePlan, read_tasks, split_shares
 from data_prep.reading.demands import require_documents, require_good_records
 from data_prep.reading.probe import require_text
 from data_prep.shards.task import ShardTask
@@ -92,13 +92,15 @@ class Builder:
             near = find_near_duplicates(sources, self._runner)
         found = deduplicate(sources, num_documents, config.dedup.exact, near, self._runner)
         shares = SplitShares(config.validation_share, config.test_share)
-        together = moved_together(shares, [left.extremes for left, _ in found.values()])
+        divided = {plan.source.name for plan in plans if plan.source.split is None}
+        together = moved_together(shares, [left.extremes for name, (left, _) in found.items() if name in divided])
         kept, documents = [], []
         for plan, done, source in zip(plans, reads, sources, strict=True):
             left, gone = found[source.name]
             require_documents(plan.source.name, done, left)
             # without duplicates a text is in one source alone, whose shards are not to depend on the others
-            moved = tuple((moved_documents(shares, left.extremes) if config.dedup.exact else together).items())
+            alone = moved_documents(shares, left.extremes) if source.name in divided else {}
+            moved = tuple((alone if config.dedup.exact else together).items())
             digest = f"{left.exact + left.near} {left.gone_digest:016x}"
             kept.append(left)
             documents.append(
@@ -153,8 +155,8 @@ class Builder:
         ]
         measured = self._run_on_documents(plans, measures)
         tasks = [
-            self._shard_tasks(source, done[0].result, tokenizer, encoder) if done else []
-            for source, done in zip(documents, measured, strict=True)
+            self._shard_tasks(plan, source, done[0].result, tokenizer, encoder) if done else []
+            for plan, source, done in zip(plans, documents, measured, strict=True)
         ]
         found: list[dict[Split, list[Done]]] = []
         for group, done in zip(tasks, self._run_on_documents(plans, tasks), strict=True):
@@ -164,16 +166,16 @@ class Builder:
         return found
 
     def _shard_tasks(
-        self, source: SourceDocuments, token_bytes: float, tokenizer: Done, encoder: str
+        self, plan: SourcePlan, source: SourceDocuments, token_bytes: float, tokenizer: Done, encoder: str
     ) -> list[ShardTask]:
-        config = self._config
+        config, held_out = self._config, split_shares(self._config, plan.source)
         shards = source.text_bytes / (token_bytes or 1) / config.shards.shard_tokens
-        shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
+        shares = {"train": 1.0, "validation": held_out.validation, "test": held_out.test}
         return [
             ShardTask(source, split, number, first, last, config.shards.chunk_tokens, tokenizer.result,
                       encoder, tokenizer.folder, config.shards.metadata)
             for split in SPLIT_FOLDERS
-            if split != "test" or config.test_share
+            if split != "test" or held_out.test
             for number, (first, last) in enumerate(hash_ranges(max(1, round(shards * shares[split]))))
             if self._only is None or (source.name, split, number) in self._only
         ]  # fmt: skip

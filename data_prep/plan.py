@@ -69,12 +69,19 @@ def read_tasks(config: PrepConfig, plan: SourcePlan) -> list[ReadTask]:
         "filters": filters,
         "filter_inputs": checksum(filter_inputs(filters)),
         "seed": derive_seed(config.seed, "content"),
-        "shares": SplitShares(config.validation_share, config.test_share),
+        "shares": split_shares(config, plan.source),
         "minhash": config.dedup.minhash,
         "write_dropped": config.write_dropped,
         "held_out": plan.held_out,
     }
     return [ReadTask(files=files, **shared) for files in group_files(plan.files)]
+
+
+def split_shares(config: PrepConfig, source: Source) -> SplitShares:
+    """Which part of a source's documents is held out."""
+    if source.split is None:
+        return SplitShares(config.validation_share, config.test_share)
+    return SplitShares(float(source.split == "validation"), float(source.split == "test"))
 
 
 def filters_of(config: PrepConfig, source: Source) -> tuple[Filter, ...]:

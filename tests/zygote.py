@@ -1,7 +1,8 @@
 """Ranks without the seconds that imports take: a process that has imported everything forks those that are asked for.
 
-What is forked is a process of its own like any other; it has imported what `tarmac train` would import, and nothing
-else has happened in it. Where a test is about how a command starts, it starts the command.
+What is forked is a process of its own like any other; it has imported what `tarmac train` would import, DeepSpeed has
+asked the compiler what it can do, and nothing else has happened in it. Where a test is about how a command starts, it
+starts the command.
 """
 
 import atexit
@@ -26,12 +27,16 @@ class Forked:
     """A forked process, used like one of `subprocess.Popen`'s."""
 
     def __init__(
-        self, call: str, arguments: Sequence[Any], environment: Mapping[str, str], log: Path, folder: Path = ROOT
-    ) -> None:
-        """Call `module:function(*arguments)` in a new process in a folder; its exit status is what that returns."""
+        self, call: str, arguments: Sequence[Any], environment: Mapping[str, str], log: Path, folder: Path = ROOT,
+        errors: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Call `module:function(*arguments)` in a new process in a folder; its exit status is what that returns.
+
+        It has this process's environment and some more, and says everything in the log, or errors in another file.
+        """
         order = {
-            "call": call, "arguments": list(arguments), "environment": dict(environment), "log": str(log),
-            "folder": str(folder),
+            "call": call, "arguments": list(arguments), "environment": dict(os.environ | _ENVIRONMENT | environment),
+            "folder": str(folder), "log": str(log), "errors": str(errors or log),
         }  # fmt: skip
         self.pid = int(_zygote().ask(order))
         self.returncode: int | None = None
@@ -83,6 +88,8 @@ def _zygote() -> _Zygote:
 
 
 def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what anything else says is no answer
     import_everything()
     statuses: dict[int, int] = {}
     for line in sys.stdin:
@@ -93,15 +100,20 @@ def _serve() -> None:
             sys.stdout.flush()
             answer = os.fork()
             if not answer:
+                answers.close()
                 _become(order)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def import_everything() -> None:
-    """What a rank imports."""
+    """What a rank imports, some of it only as it begins."""
+    import deepspeed.runtime.zero.muon.muon_optimizer
     import transformers.models.llama.modeling_llama  # noqa: F401
 
+    import launch.plan  # noqa: F401
     import pipeline.stages.train  # noqa: F401
+
+    assert deepspeed.ops.__compatible_ops__  # kept by DeepSpeed: with setuptools and a compiler, half a second
 
 
 def _status(pid: int, statuses: dict[int, int]) -> int | None:
@@ -114,11 +126,14 @@ def _status(pid: int, statuses: dict[int, int]) -> int | None:
 
 def _become(order: dict[str, Any]) -> None:
     """Be the process that was asked for; does not return."""
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log, errors = (os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) for name in ("log", "errors"))
+    os.truncate(log, 0)
+    os.truncate(errors, 0)
     null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
+    for source, target in ((null, 0), (log, 1), (errors, 2)):
         os.dup2(source, target)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
     status = 1

@@ -99,7 +99,10 @@ def config_sha256(config: PrepConfig) -> str:
 
 def source_sha256(plan: SourcePlan) -> str:
     """Checksum of a source's config."""
-    return _sha256(plan.source.model_dump(mode="json", exclude={"max_rejected_share"}))
+    left_out = {"max_rejected_share"} | (
+        {"split"} if plan.source.split is None else set()
+    )  # as corpora of 0.1.0 have it
+    return _sha256(plan.source.model_dump(mode="json", exclude=left_out))
 
 
 def inputs_sha256(config: PrepConfig, plan: SourcePlan) -> str:

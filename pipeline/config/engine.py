@@ -43,12 +43,14 @@ class Engine(Config):
     """Less communication at stage 3."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Type of parameters and activations; master weights and gradient accumulation are fp32. fp16 scales the loss."""
+    fp8: bool = False
+    """Take the products of linear layers in fp8, from bf16 and back (torchao; GPUs from compute capability 8.9)."""
     gradient_clipping: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
     compile: bool = True
     """Compile the decoder blocks with torch.compile."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass instead of keeping them."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """What of a block is computed again in the backward pass instead of kept: nothing, all but products, all."""
     attention: Literal["documents", "eager", "sdpa", "flash_attention_2"] = "documents"
     """Document by document without a mask (on a GPU in half precision only), or one of transformers' own."""
     timeout_seconds: PositiveInt = 1800
@@ -56,6 +58,8 @@ class Engine(Config):
 
     sequence_parallel: PositiveInt = 1
     """Ranks that share each sequence, all of them with a stretch of it (Ulysses; arXiv:2309.14509)."""
+    tensor_parallel: PositiveInt = 1
+    """Ranks that share each layer, all of them with a part of its weights (DeepSpeed AutoTP; arXiv:1909.08053)."""
 
     @model_validator(mode="after")
     def stage_zero_is_fp32(self) -> "Engine":
@@ -76,10 +80,26 @@ class Engine(Config):
         return self
 
     @model_validator(mode="after")
+    def fp8_is_of_bf16(self) -> "Engine":
+        """Weights and activations between products are bf16."""
+        if self.fp8 and self.precision != "bf16":
+            raise ValueError(f"precision ({self.precision}) must be bf16 with fp8")
+        return self
+
+    @model_validator(mode="after")
     def zeropp_is_stage_three(self) -> "Engine":
         """Only there parameters are gathered."""
         if self.zero_stage < 3 and self.zeropp != ZeroPlusPlus():
             raise ValueError(f"zeropp is for zero_stage 3 and zero_stage is {self.zero_stage}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def shared_layers_are_whole_at_each_data_rank(self) -> "Engine":
+        """Stage 3 would cut again what is cut, and rows are shared in one way only."""
+        if self.tensor_parallel > 1 and self.zero_stage > 2:
+            raise ValueError(f"zero_stage ({self.zero_stage}) must be at most 2 with tensor_parallel above 1")
+        if self.tensor_parallel > 1 and self.sequence_parallel > 1:
+            raise ValueError(f"sequence_parallel ({self.sequence_parallel}) must be 1 with tensor_parallel above 1")
         return self
 
     @model_validator(mode="after")

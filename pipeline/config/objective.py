@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from pipeline.config.base import Config
 
@@ -12,6 +12,8 @@ class CausalObjective(Config):
 
     type: Literal["causal"]
     """Causal language modelling."""
+    z_loss: NonNegativeFloat = 0.0
+    """Weight of log(Z)^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5, takes 1e-4); 0 is off."""
 
 
 class MaskedObjective(Config):

@@ -24,6 +24,8 @@ class AdamW(Config):
     """Decoupled weight decay, on matrices only."""
     decay_embeddings: bool = True
     """Whether embeddings decay as other matrices do."""
+    state_precision: Literal["fp32", "8bit"] = "fp32"
+    """The moments in memory; `8bit` (arXiv:2110.02861) by bitsandbytes. Checkpoints hold them in fp32."""
 
 
 class Lion(Config):

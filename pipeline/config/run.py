@@ -109,10 +109,9 @@ class RunConfig(Config):
             raise ValueError(f"stage ({self.stage}) must be pretrain when objective.type is masked")
         if is_masked and self.adapter.type != "none":
             raise ValueError(f"adapter.type ({self.adapter.type}) must be none when objective.type is masked")
-        if is_masked and self.engine.sequence_parallel > 1:
-            raise ValueError(
-                f"engine.sequence_parallel ({self.engine.sequence_parallel}) must be 1 when objective.type is masked"
-            )
+        for name in ("sequence_parallel", "tensor_parallel"):
+            if is_masked and (size := getattr(self.engine, name)) > 1:
+                raise ValueError(f"engine.{name} ({size}) must be 1 when objective.type is masked")
         return self
 
     @model_validator(mode="after")
@@ -146,6 +145,26 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def fp8_trains_all_weights(self) -> "RunConfig":
+        """Low-rank updates are too narrow for products in fp8."""
+        if self.engine.fp8 and self.adapter.type != "none":
+            raise ValueError(f"engine.fp8 (true) must be false with adapter.type {self.adapter.type}")
+        return self
+
+    @model_validator(mode="after")
+    def layers_can_be_shared(self) -> "RunConfig":
+        """Ranks that share layers have equal parts of their matrices, which Muon and adapters would need whole."""
+        size = self.engine.tensor_parallel
+        if size > 1 and self.optimizer.type == "muon":
+            raise ValueError("optimizer.type (muon) must be another one with engine.tensor_parallel above 1")
+        if size > 1 and self.adapter.type != "none":
+            raise ValueError(f"adapter.type ({self.adapter.type}) must be none with engine.tensor_parallel above 1")
+        for name in ("num_heads", "num_key_value_heads", "intermediate_size"):
+            if isinstance(self.model, Decoder) and (number := getattr(self.model, name, size)) % size:
+                raise ValueError(f"engine.tensor_parallel ({size}) must divide model.{name} ({number})")
+        return self
+
+    @model_validator(mode="after")
     def muon_is_not_clipped(self) -> "RunConfig":
         """DeepSpeed clips after Muon's orthogonalisation: the update would shrink, not the gradient."""
         if self.optimizer.type == "muon" and self.engine.gradient_clipping > 0:
@@ -170,11 +189,14 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def samples_continue_texts(self) -> "RunConfig":
-        """Encoders cannot, and a sequence that grows cannot be shared by ranks."""
-        shared = self.engine.sequence_parallel
-        if self.evaluation.samples is not None and (self.objective.type != "causal" or shared > 1):
-            what = f"objective.type {self.objective.type}" if shared == 1 else f"engine.sequence_parallel {shared}"
-            raise ValueError(f"evaluation.samples must be left out with {what}")
+        """Encoders cannot, and ranks that share a row do not generate."""
+        if self.evaluation.samples is None:
+            return self
+        if self.objective.type != "causal":
+            raise ValueError(f"evaluation.samples must be left out with objective.type {self.objective.type}")
+        for name in ("sequence_parallel", "tensor_parallel"):
+            if (size := getattr(self.engine, name)) > 1:
+                raise ValueError(f"evaluation.samples must be left out with engine.{name} {size}")
         return self
 
     @model_validator(mode="after")

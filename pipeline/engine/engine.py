@@ -9,24 +9,27 @@ import deepspeed
 import torch
 import torch.distributed as dist
 import xxhash
+from deepspeed.runtime.zero.partition_parameters import DeepSpeedTensorOverride
 from deepspeed.utils import groups
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.config.optimization import Muon, Optimizer
+from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.average import WeightAverage
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
+from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
+from pipeline.engine.tensor_parallel import plan_cuts, total_norm
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
-from pipeline.models.blocks import compile_blocks
-from pipeline.models.weights import whole_shape
+from pipeline.models.blocks import compile_blocks, recompute_blocks
+from pipeline.models.initialization import width_multiplier
 from pipeline.objectives.causal import CausalLoss
 from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
@@ -37,7 +40,7 @@ class StepOutcome:
     """What a step did; its tensors are still on the device, so that nothing waits for them."""
 
     loss_sum: torch.Tensor
-    """This rank's sum of losses in nats, a scalar."""
+    """This rank's part of the sum of losses in nats, a scalar; 0 where another rank has the same rows and tokens."""
     num_tokens: torch.Tensor
     """Valid tokens of all ranks, a scalar."""
     digest: str
@@ -65,6 +68,8 @@ class Engine:
         self._guard = LossGuard(model)
         self.mesh = mesh_of(config.engine, group.ranks.rank, group.ranks.world_size)
         """Which rows are this rank's."""
+        if self.mesh.tensor_size > 1:
+            plan_cuts(model, self.mesh.tensor_size)
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         self._times = Stopwatch(group.device)
         prepare_blocks(model, config)
@@ -74,7 +79,7 @@ class Engine:
             self._deepspeed, _, _, _ = deepspeed.initialize(
                 model=model,
                 optimizer=own_optimizer(config.optimizer),
-                model_parameters=parameter_groups(model, config.optimizer),
+                model_parameters=parameter_groups(model, config.optimizer, width_multiplier(config.model)),
                 config=deepspeed_dict(config, group.ranks.world_size),
             )
         is_fp16 = config.engine.precision == "fp16"
@@ -109,12 +114,12 @@ class Engine:
         self._set_learning_rates(learning_rate_share)
         torch.manual_seed(derive_seed(self._seed, "step", batch.step, self.group.ranks.rank))
         num_tokens = self._count_tokens(batch)
-        scale = self.group.ranks.world_size / num_tokens.clamp(min=1)
+        scale = self.mesh.gradient_world_size / num_tokens.clamp(min=1)
         could_fall = self.loss_scale is not None and self.loss_scale.can_fall
         loss_sum, rows = torch.zeros((), device=self.group.device), []
         digest, self._times = xxhash.xxh3_128(), Stopwatch(self.group.device)
         for left, micro_batch in zip(reversed(range(len(batch.micro_batches))), batch.micro_batches, strict=True):
-            loss_sum += self._pass(micro_batch, scale, digest, is_boundary=left == 0)
+            loss_sum += self._counted(self._pass(micro_batch, scale, digest, is_boundary=left == 0))
             rows.append(self._row_sums())
         skipped = not self._deepspeed.was_step_applied()  # to know it, DeepSpeed has waited for the gradients
         if self.average is not None and not skipped:
@@ -154,12 +159,16 @@ class Engine:
 
     def _row_sums(self) -> torch.Tensor | None:
         objective = self._deepspeed.module
-        return objective.row_sums if isinstance(objective, Objective) else None
+        if not isinstance(objective, Objective) or objective.row_sums is None:
+            return None
+        return self._counted(objective.row_sums)
 
     def _step(self, is_boundary: bool) -> None:
         """Update at the last micro batch, unless the gradient is not finite; but for stage 0 DeepSpeed looks itself."""
         if is_boundary and self._config.engine.zero_stage == 0:
-            self._plain_norm = _total_norm(self._deepspeed.module)  # of averaged gradients: the same on all ranks
+            self._plain_norm = total_norm(
+                self._deepspeed.module, self.mesh.tensor_size
+            )  # of averaged gradients: the same on all ranks
             if not self._plain_norm.isfinite():
                 self._deepspeed.zero_grad()
                 self._deepspeed.set_gradient_accumulation_boundary(False)
@@ -179,6 +188,10 @@ class Engine:
         if micro_batch.position_ids is not None:
             parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
         return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
+
+    def _counted(self, loss: torch.Tensor) -> torch.Tensor:
+        """A loss where it counts: ranks that share layers all have the same."""
+        return loss if self.mesh.tensor_rank == 0 else torch.zeros_like(loss)
 
     def _count_tokens(self, batch: Batch) -> torch.Tensor:
         tokens = torch.tensor(int(batch.row_tokens.sum()), device=self.group.device)
@@ -217,7 +230,7 @@ class Engine:
         self._deepspeed.eval()
         total = torch.zeros((), device=self.group.device, dtype=torch.float64)
         for micro_batch in micro_batches:
-            total += self._forward(micro_batch)
+            total += self._counted(self._forward(micro_batch))
         self._deepspeed.train()
         return self.group.sum(total)
 
@@ -236,7 +249,9 @@ class Engine:
 
     @contextmanager
     def _fetching_by_model(self, model: nn.Module) -> Iterator[None]:
-        """At ZeRO 3 DeepSpeed counts on forward passes of the objective to begin its order of fetching weights."""
+        """At ZeRO 3 DeepSpeed records in which order a step uses weights, to fetch them ahead, and takes a forward pass
+        of the objective for the beginning of a step. Of the model alone it is one, too: else all that is generated
+        would pass for the end of the step before."""
         if self._config.engine.zero_stage < 3:
             yield
             return
@@ -261,35 +276,25 @@ def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
     settings = deepspeed_dict(config, group.ranks.world_size)
     has_copies = config.engine.zeropp.partition_size > 1
     copies = groups._get_zero_param_intra_parallel_group() if has_copies else None  # an engine before left its own
-    with deepspeed.zero.Init(config_dict_or_path=settings, zero_param_parallel_group=copies):
+    with _Partitioned(
+        config_dict_or_path=settings,
+        zero_param_parallel_group=copies,
+        tensor_overrides=[DeepSpeedTensorOverride.device],
+    ):
         yield
 
 
-def _total_norm(model: nn.Module) -> torch.Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+class _Partitioned(deepspeed.zero.Init):
+    """Rounds parameters alone: by itself DeepSpeed makes every tensor in the type that trains, also frequencies."""
 
-
-def parameter_groups(model: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Trainable parameters in groups: matrices, which decay, embeddings, which may, and the rest, which do not."""
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "vectors": []}
-    for one in model.parameters():
-        if one.requires_grad:
-            spared = one in embeddings and not optimizer.decay_embeddings
-            groups["vectors" if len(whole_shape(one)) < 2 else "embeddings" if spared else "matrices"].append(one)
-    return [
-        {"params": found, "weight_decay": optimizer.weight_decay if name == "matrices" else 0.0, "name": name}
-        for name, found in groups.items()
-        if found
-    ]
+    def _zero_init_param(self, param: nn.Parameter) -> None:
+        param.data = param.data.to(self.dtype)
+        super()._zero_init_param(param)
 
 
 def prepare_blocks(model: nn.Module, config: RunConfig, **compilation: Any) -> None:
     """Turn on recomputation and compilation, decoder block by decoder block; the rest are torch.compile's settings."""
-    if config.engine.activation_checkpointing:
-        for module in model.modules():
-            if isinstance(module, PreTrainedModel):
-                module.gradient_checkpointing_enable({"use_reentrant": False})
-                break
+    if config.engine.recompute != "none":
+        recompute_blocks(model, config.engine.recompute)
     if config.engine.compile:
         compile_blocks(model, **compilation)

@@ -42,5 +42,6 @@ def _fill(mine: list[Fragment], weights: Weights) -> None:
             name, key = one.name, one.name.removeprefix(OBJECTIVE_PREFIX)
             if one.kind == BUFFER and key not in weights.shapes:
                 continue  # it begins as the model is made
-            whole = weights.read(key).view(-1)
-        one.view.copy_(whole[one.start : one.start + one.view.numel()])
+            whole = weights.read(key)
+        part = whole if one.columns is None else whole[:, one.columns.first : one.columns.first + one.columns.number]
+        one.view.copy_(part.reshape(-1)[one.start : one.start + one.view.numel()])

@@ -28,7 +28,9 @@ def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> 
     stage = config.engine.zero_stage
     weight_bytes = 4 if config.engine.precision == "fp32" else 2
     master_bytes = 4 if stage > 0 else 0
-    moments = 8 if isinstance(config.optimizer, AdamW) else 4  # Lion has one; Muon one of almost every weight
+    moments = 4  # Lion has one; Muon one of almost every weight
+    if isinstance(config.optimizer, AdamW):
+        moments = 8 if config.optimizer.state_precision == "fp32" else 2
     average_bytes = 4 if config.ema.decay is not None else 0
     return MemoryEstimate(
         parameters=num_parameters * weight_bytes // (world_size if stage == 3 else 1),

@@ -16,8 +16,8 @@ from pipeline.engine.memory import estimate_memory
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import MemoryShortError
 
-_HOST = ("DefaultCPUAllocator", "bad_alloc", "Cannot allocate memory")
-"""What is in a RuntimeError of torch's where the host gives no memory."""
+_WORDS = ("out of memory", "DefaultCPUAllocator", "bad_alloc", "Cannot allocate memory")
+"""What is in a RuntimeError where the device (NCCL takes some, too) or the host gives no memory."""
 _ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 
@@ -74,7 +74,7 @@ def out_of_memory_told(config: RunConfig, group: ProcessGroup) -> Iterator[None]
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        is_short = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in _HOST)
+        is_short = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in _WORDS)
         if not is_short:
             raise
         asked = _ASKED.search(str(error))
@@ -90,8 +90,8 @@ def _cures(config: RunConfig, world_size: int, by_activations: bool = True) -> s
     engine, found = config.engine, []
     if by_activations and config.batch.micro_size > 1:
         found.append(f"lower batch.micro_size ({config.batch.micro_size})")
-    if by_activations and not engine.activation_checkpointing:
-        found.append("set engine.activation_checkpointing")
+    if by_activations and engine.recompute == "none":
+        found.append("set engine.recompute to full")
     if world_size > 1 and engine.zero_stage < 3:
         found.append(f"raise engine.zero_stage ({engine.zero_stage})")
     if engine.zero_stage > 0 and engine.offload.optimizer == "none" and torch.cuda.is_available():

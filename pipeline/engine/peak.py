@@ -20,14 +20,18 @@ def peak_flops(device: torch.device) -> tuple[float, str]:
         for part, tflops in _DATA_SHEET_TFLOPS.items():
             if part in name:
                 return tflops * 1e12, f"data sheet of {name}"
-    dtype = torch.float32 if lacks_bf16(device) else torch.bfloat16
-    return _measured(device, dtype), f"measured: {_MEASURE_SIZE}^3 matrix product in {dtype}"
+    return measured_flops(device), f"measured: {_MEASURE_SIZE}^3 matrix product in {_product_type(device)}"
 
 
-def _measured(device: torch.device, dtype: torch.dtype) -> float:
-    matrix = torch.randn(_MEASURE_SIZE, _MEASURE_SIZE, dtype=dtype, device=device)
+def measured_flops(device: torch.device, size: int = _MEASURE_SIZE) -> float:
+    """FLOP/s of the best of some products of two square matrices."""
+    matrix = torch.randn(size, size, dtype=_product_type(device), device=device)
     best = min(_seconds(matrix) for _ in range(_MEASURE_REPEATS))
-    return 2.0 * _MEASURE_SIZE**3 / best
+    return 2.0 * size**3 / best
+
+
+def _product_type(device: torch.device) -> torch.dtype:
+    return torch.float32 if lacks_bf16(device) else torch.bfloat16
 
 
 def _seconds(matrix: torch.Tensor) -> float:

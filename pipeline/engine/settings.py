@@ -10,15 +10,17 @@ from pipeline.config.optimization import AdamW, Muon, Optimizer
 from pipeline.config.optimization import Lion as LionConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
+from pipeline.engine.eight_bit import adamw_8bit
 from pipeline.engine.lion import Lion
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
+from pipeline.models.fp8 import require_fp8
 
 
 def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given. Ranks that share sequences are to DeepSpeed as if each had its own."""
-    data_world_size = mesh_of(config.engine, 0, world_size).data_world_size
-    accumulation = Share(0, data_world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
+    """What `deepspeed.initialize` is given. Ranks that share rows are to DeepSpeed as if each had its own."""
+    mesh = mesh_of(config.engine, 0, world_size)
+    accumulation = Share(0, mesh.data_world_size, config.batch.micro_size).num_micro_batches(config.batch.global_size)
     settings: dict[str, Any] = {
         "train_batch_size": config.batch.micro_size * accumulation * world_size,
         "train_micro_batch_size_per_gpu": config.batch.micro_size,
@@ -33,6 +35,8 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+    if mesh.tensor_size > 1:
+        settings["tensor_parallel"] = {"autotp_size": mesh.tensor_size}
     if config.engine.zero_stage > 0:
         settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings
@@ -41,6 +45,8 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
 def require_able(config: RunConfig, world_size: int, device: torch.device) -> None:
     """Raise ConfigError if the job's ranks or device cannot do what the engine is to."""
     zeropp = config.engine.zeropp
+    if config.engine.fp8:
+        require_fp8(device)
     if world_size % zeropp.partition_size:
         raise ConfigError(
             f"engine.zeropp.partition_size ({zeropp.partition_size}) must divide the number of ranks ({world_size});"
@@ -57,7 +63,7 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     stage = config.engine.zero_stage
     settings: dict[str, Any] = {
         "stage": stage,
-        "overlap_comm": False,
+        "overlap_comm": True,
         "contiguous_gradients": True,
         "reduce_scatter": not isinstance(config.optimizer, Muon),  # it loses gradients: docs/design/engine.md
         "reduce_bucket_size": 50_000_000,
@@ -80,15 +86,22 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def own_optimizer(optimizer: Optimizer) -> Callable[..., Lion] | None:
+def own_optimizer(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:
     """What makes, of parameter groups, an optimizer that DeepSpeed has not; None for those that its dict names."""
     if isinstance(optimizer, LionConfig):
         return partial(Lion, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay)
+    if isinstance(optimizer, AdamW) and optimizer.state_precision == "8bit":
+        return partial(
+            adamw_8bit,
+            lr=optimizer.lr, betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay,
+        )  # fmt: skip
     return None
 
 
 def _named_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    return {} if isinstance(optimizer, LionConfig) else {"optimizer": _settings_of(optimizer)}
+    if isinstance(optimizer, LionConfig) or own_optimizer(optimizer):
+        return {}
+    return {"optimizer": _settings_of(optimizer)}
 
 
 def _settings_of(optimizer: AdamW | Muon) -> dict[str, Any]:
@@ -110,6 +123,6 @@ def _settings_of(optimizer: AdamW | Muon) -> dict[str, Any]:
 
 def peak_learning_rate(group: dict[str, Any], optimizer: Optimizer) -> float:
     """Peak learning rate of one of the optimizer's parameter groups."""
-    if isinstance(optimizer, Muon) and not group["use_muon"]:
-        return optimizer.adam_lr
-    return optimizer.lr
+    if isinstance(optimizer, Muon):
+        return optimizer.lr if group["use_muon"] else optimizer.adam_lr
+    return optimizer.lr * float(group["rate_share"])

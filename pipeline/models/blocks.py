@@ -1,13 +1,32 @@
-"""Decoder blocks, compiled one by one: that is as fast as the whole model, and all of them share what is compiled."""
+"""Decoder blocks: compiled one by one, which is as fast as the whole model and shares what is compiled; recomputed."""
 
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+import torch
 from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, SelectiveCheckpointContext, create_selective_checkpoint_contexts
+from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from pipeline.models.documents import attend_pieces
 
 MANY_FORMS = 64
 """How many forms of its input a function is compiled for. Each sequence length has two, rows of one piece and of
 several, and evaluation has its own; beyond torch's default of 8 it would go on uncompiled, with only a warning."""
+
+_aten = torch.ops.aten
+_KEPT = {
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten._scaled_dot_product_flash_attention.default,
+    _aten._scaled_dot_product_efficient_attention.default,
+    _aten._scaled_dot_product_cudnn_attention.default,
+    _aten._scaled_dot_product_flash_attention_for_cpu.default,
+    attend_pieces._opoverload,
+    torch.ops.torch_attn._varlen_attn.default,
+}
+"""Operations whose outputs selective recomputation keeps: almost all of a block's arithmetic."""
 
 
 def compile_blocks(model: nn.Module, **settings: Any) -> None:
@@ -15,3 +34,22 @@ def compile_blocks(model: nn.Module, **settings: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.compile(dynamic=False, recompile_limit=MANY_FORMS, **settings)
+
+
+def recompute_blocks(model: nn.Module, what: Literal["selective", "full"]) -> None:
+    """Keep a block's input only and compute the rest again in the backward pass; or, `selective`, also keep products.
+
+    `selective` keeps what linear layers and attention gave, and computes norms, activations and the like again: little
+    arithmetic, much memory (Korthikanti et al. 2022, arXiv:2205.05198, section 5).
+    """
+    settings: dict[str, Any] = {"use_reentrant": False}
+    if what == "selective":
+        settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.gradient_checkpointing_enable(settings)
+            break
+
+
+def _keep_products(context: SelectiveCheckpointContext, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE

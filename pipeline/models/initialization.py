@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from pipeline.config.base import Config
 from pipeline.config.decoders import Decoder
 from pipeline.models.weights import Shape, Weights, parameter_shapes
 from pipeline.runtime.seeds import derive_seed
@@ -17,6 +18,12 @@ OUTPUTS = ("lm_head.weight", "mlp.gate.weight")
 """Of those whose number of outputs does not grow with the width: the vocabulary's and a router's."""
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "experts.down_proj", "c_proj.weight", "Wo.weight")
 _VOCABULARIES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")
+
+
+def width_multiplier(model: Config) -> float:
+    """How much wider a fresh model is than the one its hyperparameters were found with; 1 but for `init: mup`."""
+    is_scaled = isinstance(model, Decoder) and model.base_width is not None
+    return model.hidden_size / model.base_width if is_scaled else 1.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Spread:
     @classmethod
     def of(cls, model: Decoder, vocab_size: int) -> "Spread":
         """That of a fresh model."""
-        return cls(model.init != "plain", model.width_multiplier, vocab_size)
+        return cls(model.init != "plain", width_multiplier(model), vocab_size)
 
 
 SCALED = Spread()

@@ -61,6 +61,11 @@ def widen_products(model: PreTrainedModel) -> None:
         model.set_experts_implementation(WIDE_EXPERTS)
 
 
+def has_wide_products(layer: nn.Module) -> bool:
+    """Whether a linear layer's product is taken in fp32."""
+    return isinstance(layer, _WideLinear)
+
+
 class _WideLinear(nn.Linear):
     """A linear layer whose product is taken in fp32."""
 

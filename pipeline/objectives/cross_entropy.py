@@ -15,7 +15,7 @@ _MAX_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
 """How many logits are in memory at once: on a CPU as many as its caches can hold, on a GPU as keep it busy."""
 
 
-def summed_loss(
+def chunked_loss(
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -23,8 +23,9 @@ def summed_loss(
     z_loss: float = 0.0,
     widen: bool = False,
     softmax: "Softmax | None" = None,
-) -> torch.Tensor:
-    """Summed cross-entropy of the logits `hidden @ weight.T + bias`; a scalar in fp32, 0 when no label is valid.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed cross-entropy of the logits `hidden @ weight.T + bias`, a scalar in fp32, 0 when no label is valid; and
+    beside it that of each label, in their shape, detached.
 
     Rows are taken in chunks, and the gradients of a chunk are computed at once with its loss: the products are those of
     the plain way, three in number, and nothing of the size of the logits waits for the backward pass. Sums over chunks
@@ -39,27 +40,26 @@ def summed_loss(
         widen: Take the products in fp32.
         softmax: `softmax_loss`, or what it was compiled to.
     """
-    flat, labels = hidden.flatten(0, -2), labels.flatten()
     settings = (z_loss, widen, torch.is_grad_enabled(), softmax or softmax_loss)
-    loss: torch.Tensor = _ChunkedLoss.apply(flat, weight, bias, labels, *settings)
-    return loss
+    loss, losses = _ChunkedLoss.apply(hidden.flatten(0, -2), weight, bias, labels.flatten(), *settings)
+    return loss, losses.view(labels.shape)
 
 
 def softmax_loss(
     logits: torch.Tensor, labels: torch.Tensor, z_loss: float, learn: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Summed loss of some rows of logits, and its gradient by them if asked for, both in fp32 at least."""
+    """Losses of some rows of logits, and the gradient of their sum by them if asked for, both in fp32 at least."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     valid = labels != IGNORED
     targets = labels.where(valid, 0)[:, None]
     log_z = logits.logsumexp(1, keepdim=True)
     losses = log_z - logits.gather(1, targets) + z_loss * log_z.square()
-    loss = losses.squeeze(1).where(valid, 0).sum()
+    losses = losses.squeeze(1).where(valid, 0)
     if not learn:
-        return loss, None
+        return losses, None
     is_target = torch.arange(logits.shape[1], device=logits.device) == targets
     gradient = (logits - log_z).exp() * (1 + 2 * z_loss * log_z) - is_target.to(logits.dtype)
-    return loss, gradient.where(valid[:, None], 0)
+    return losses, gradient.where(valid[:, None], 0)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -76,7 +76,7 @@ class _ChunkedLoss(torch.autograd.Function):
         widen: bool,
         learn: bool,
         softmax: Softmax,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         needed = [learn and is_needed for is_needed in ctx.needs_input_grad[:3]]
         exact = torch.promote_types(hidden.dtype, torch.float32)
         taken = exact if widen else hidden.dtype
@@ -86,11 +86,10 @@ class _ChunkedLoss(torch.autograd.Function):
             for one, is_needed in zip((hidden, weight, bias), needed, strict=True)
         ]
         by_hidden, by_weight, by_bias = gradients
-        total = torch.zeros((), dtype=exact, device=hidden.device)
+        losses = torch.empty(len(hidden), dtype=exact, device=hidden.device)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
             part = hidden[rows].to(taken)
-            loss, above = softmax(linear(part, matrix, offset), labels[rows], z_loss, any(needed))
-            total += loss
+            losses[rows], above = softmax(linear(part, matrix, offset), labels[rows], z_loss, any(needed))
             if above is None:
                 continue
             if by_bias is not None:
@@ -102,10 +101,11 @@ class _ChunkedLoss(torch.autograd.Function):
                 _add_product(by_weight, above.t(), part)
         ctx.save_for_backward(*gradients)
         ctx.dtypes = [None if one is None else one.dtype for one in (hidden, weight, bias)]
-        return total
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
 
     @staticmethod
-    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         gradients = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(None if one is None else (one * scale).to(dtype) for one, dtype in gradients), *[None] * 5)
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.decoders import Decoder
 from pipeline.config.encoders import ENCODERS
@@ -19,6 +19,7 @@ from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.encoders import is_encoder
 from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
+from pipeline.models.fp8 import use_fp8
 from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault
 from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
@@ -84,6 +85,8 @@ def build(
     source = base.weights if base else partial(initial_weights, seed=config.seed, spread=_spread(config, tokenizer))
     with building or nullcontext():
         objective, weights = assemble(config, form, tokenizer.vocab_size, device, source)
+    if config.engine.fp8:
+        use_fp8(objective.model)
     return Ingredients(objective, weights, form, base)
 
 
@@ -141,16 +144,17 @@ def _with_objective(config: RunConfig, model: nn.Module, vocab_size: int) -> Obj
     compile_loss = config.engine.compile
     if isinstance(config.objective, MaskedObjective):
         return MaskedLoss(model, config.objective.share, compile_loss)
-    return CausalLoss(model, compile_loss, vocab_size)
+    return CausalLoss(model, compile_loss, vocab_size, config.objective.z_loss)
 
 
 def _check_positions(config: RunConfig, form: PretrainedConfig) -> None:
     """Raise ConfigError if sequences are longer than the model has positions for."""
     length = max(stretch.sequence_length for stretch in config.stretches)
-    if length > form.max_position_embeddings:
+    positions = getattr(form, "max_position_embeddings", None)  # some forms have no such limit
+    if positions is not None and length > positions:
         raise ConfigError(
-            f"data.sequence_length ({length}) exceeds the model's max_positions ({form.max_position_embeddings});"
-            " lower the one or raise the other"
+            f"data.sequence_length ({length}) exceeds the model's max_positions ({positions}); lower the one or raise"
+            " the other"
         )
 
 

@@ -20,8 +20,8 @@ def check_inputs(config: Config) -> None:
     """Look at what a training run would begin with; it takes no time, and recipes of other stages pass.
 
     Raises:
-        TarmacError: A corpus, source, conversation file, tokenizer or base run is missing, or the run folder is not
-            this run's; in the sentence that the run itself would end with.
+        TarmacError: A corpus, also one to be evaluated, source, conversation file, tokenizer or base run is missing, or
+            the run folder is not this run's; in the sentence that the run itself would end with.
     """
     if not isinstance(config, RunConfig):
         return
@@ -35,7 +35,8 @@ def check_inputs(config: Config) -> None:
     else:
         _check_files(config.data)
     for one in config.evaluation.corpora.values():
-        held_out_corpora([open_corpus(one.corpus)], one.source)
+        cache = config.data.cache if isinstance(config.data, CorpusData) else None
+        held_out_corpora([open_corpus(one.corpus, cache)], one.source)
     if config.tokenizer is not None:
         load_tokenizer(config.tokenizer)
     check_run_folder(config)

@@ -18,11 +18,11 @@ from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
 
 def print_training_plan(config: RunConfig) -> None:
     """Print the resolved config, the generated DeepSpeed dict and the memory estimate. Builds no weights."""
-    shared = config.engine.sequence_parallel
+    shared = config.engine.sequence_parallel * config.engine.tensor_parallel
     world_size = max(ranks_from_environment().world_size, shared)
     print(dump(config))
     settings = deepspeed_dict(config, world_size)
-    rows = settings["train_batch_size"] // shared  # DeepSpeed counts a row on each rank that shares it
+    rows = settings["train_batch_size"] // shared  # to DeepSpeed each rank has rows of its own
     if empty := rows - config.batch.global_size:
         size = f"batch.global_size is {config.batch.global_size}"
         print(f"# {size}; DeepSpeed's batch is {rows}, {empty} of weight 0")

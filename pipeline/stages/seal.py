@@ -19,9 +19,9 @@ STATE_KEY = "run"
 
 MAY_CHANGE = (
     "output", "tracking.", "checkpoints.", "evaluation.", "faults.", "batch.micro_size", "duration.", "schedule.",
-    "ema.", "engine.",
+    "ema.", "engine.", "objective.z_loss",
     "optimizer.lr", "optimizer.adam_lr", "optimizer.betas", "optimizer.eps", "optimizer.momentum",
-    "optimizer.weight_decay", "optimizer.decay_embeddings", "optimizer.newton_schulz",
+    "optimizer.weight_decay", "optimizer.decay_embeddings", "optimizer.state_precision", "optimizer.newton_schulz",
 )  # fmt: skip
 """Keys that a resumed run may have changed. How it learns from here on is the user's to decide; weights and moments,
 which checkpoints hold in fp32, mean the same under any ZeRO stage and precision (stage 0 trains in fp32 only)."""

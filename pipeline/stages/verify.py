@@ -124,7 +124,7 @@ def _require_index(folder: Path, commit: Commit) -> None:
                 raise CheckpointError(f"{INDEX_NAME} has {key} in {piece.file}, which {COMMIT_NAME} does not list")
             if lengths[piece.file].get(key) != piece.length:
                 raise CheckpointError(f"{piece.file} does not hold the {piece.length} elements of {key} that it should")
-        require_whole(key, tensor.shape, [(piece.start, piece.length) for piece in tensor.pieces])
+        require_whole(key, tensor.shape, [(piece.start, piece.length, piece.columns) for piece in tensor.pieces])
 
 
 def _lengths(path: Path) -> dict[str, int]:

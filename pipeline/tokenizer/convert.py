@@ -37,7 +37,7 @@ def write_huggingface(tokenizer: Tokenizer, folder: str | Path, chat_template: s
 
     Raises:
         ExportError: The tokenizer has no exact Hugging Face form: a sentencepiece model that normalises its input,
-            is not a BPE model, or has user-defined pieces.
+            is no BPE model nor one of characters, or has user-defined pieces.
     """
     path = Path(folder)
     if isinstance(tokenizer, SentencePieceTokenizer):
@@ -151,13 +151,15 @@ def _merged_pieces(processor: Any) -> list[str]:
     """Pieces that text can become, in the order they are merged. Raises ExportError if it is not a plain BPE model."""
     reserved = (processor.IsControl, processor.IsUnknown, processor.IsByte)
     ids = [id_ for id_ in range(len(processor)) if not any(is_reserved(id_) for is_reserved in reserved)]
-    scores = [processor.GetScore(id_) for id_ in ids]
-    if any(score != -rank for rank, score in enumerate(scores)) or any(processor.IsUnused(id_) for id_ in ids):
+    scores, pieces = [processor.GetScore(id_) for id_ in ids], [_piece(processor, id_) for id_ in ids]
+    is_ranked = all(score == -rank for rank, score in enumerate(scores))
+    merges_nothing = all(len(piece) == 1 for piece in pieces)  # as a model of characters, whose scores are no ranks
+    if not (is_ranked or merges_nothing) or any(processor.IsUnused(id_) for id_ in ids):
         raise ExportError(
             "tokenizer is not a plain sentencepiece BPE model, which has no exact Hugging Face form;"
             " train it with model_type bpe and without user-defined symbols"
         )
-    return [_piece(processor, id_) for id_ in ids]
+    return pieces
 
 
 def _splits(piece: str, known: set[str]) -> Iterator[tuple[str, str]]:

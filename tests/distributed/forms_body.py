@@ -27,6 +27,8 @@ from pipeline.tokenizer.load import load_tokenizer
 from tests.unit.models.decoder_forms import FORMS
 from tests.unit.small import small_corpus, small_texts, small_tokenizer
 
+OTHER_INITS = {"gpt2": {"init": "plain"}, "olmo2": {"init": "mup", "base_width": 16}}
+
 
 def stories(folder_of_runs: str) -> dict[str, Any]:
     """What became of each form, and of what goes on from some of them."""
@@ -61,7 +63,7 @@ def recipe(folder: Path, name: str, model: dict[str, Any], corpus: str = "corpus
 
 
 def _story(folder: Path, form: str, group: ProcessGroup) -> dict[str, Any]:
-    model = {"type": form, **FORMS[form], "pad_vocabulary_to": 64}
+    model = {"type": form, **FORMS[form], "pad_vocabulary_to": 64, **OTHER_INITS.get(form, {})}
     status = train(recipe(folder, form, model), group)
     trained = load_trained(folder / form, dtype="fp32")
     exported = folder / f"{form}-exported"

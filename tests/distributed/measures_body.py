@@ -7,6 +7,7 @@ from typing import Any
 import deepspeed
 import torch
 
+from pipeline.config.run import RunConfig
 from pipeline.engine.engine import Engine
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.out_of_memory import largest_batch
@@ -22,7 +23,8 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     group = ProcessGroup(ranks_from_environment(), 60)
     results = []
     for changes in configs:
-        rehearsed = start(run_config(**changes), group)
+        config = _config(**changes)
+        rehearsed = start(config, group)
         generator = torch.random.get_rng_state()
         rehearsed.rehearse(largest_batch(rehearsed.config, group.ranks.world_size))
         assert torch.equal(torch.random.get_rng_state(), generator)
@@ -31,7 +33,7 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             written = list(generate(model, [1, 2, 3], max_new_tokens=4, temperature=1.0, top_k=0, seed=7))
         curve += [*train(rehearsed, range(1, 3)), weights_digest(rehearsed)]
         rehearsed.close()
-        engine = start(run_config(**changes), group)
+        engine = start(config, group)
         plain = train(engine, range(1))
         begin = time.perf_counter()
         outcome = engine.train_step(_batch(engine, 1), 1.0)
@@ -48,6 +50,14 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         engine.close()
     group.close()
     return results
+
+
+def _config(hidden_size: int | None = None, **changes: Any) -> RunConfig:
+    """A tiny run, or a wider one: at ZeRO 3 DeepSpeed leaves parameters below 100,000 elements whole on each rank."""
+    config = run_config(**changes)
+    if hidden_size is None:
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"hidden_size": hidden_size})})
 
 
 def _batch(engine: Engine, step: int) -> Any:

@@ -94,14 +94,24 @@ def start(changes: dict[str, Any], group: ProcessGroup) -> tuple[Engine, Breakin
 def broken(configs: list[dict[str, Any]], most: int) -> dict[str, Any]:
     """What `outcomes` tells of each config with steps that break and without, and what the loop makes of some."""
     group = ProcessGroup(ranks_from_environment(), 60)
-    first = [LOSS_NAN, None]
-    results = {
-        "broken": [outcomes(changes, group, [*first, *BREAKS, None]) for changes in configs],
-        "whole": [outcomes(changes, group, [None, None]) for changes in configs],
-        "loop": looped(group, most),
-    }
+    results = {**_of_all(configs, group), "loop": looped(group, most)}
     group.close()
     return results
+
+
+def broken_layers(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same of ranks that share layers, without the loop: AutoTP's groups hold for a process."""
+    group = ProcessGroup(ranks_from_environment(), 60)
+    results = _of_all(configs, group)
+    group.close()
+    return results
+
+
+def _of_all(configs: list[dict[str, Any]], group: ProcessGroup) -> dict[str, Any]:
+    return {
+        "broken": [outcomes(changes, group, [LOSS_NAN, None, *BREAKS, None]) for changes in configs],
+        "whole": [outcomes(changes, group, [None, None]) for changes in configs],
+    }
 
 
 def outcomes(changes: dict[str, Any], group: ProcessGroup, names: list[str | None]) -> list[dict[str, Any]]:
@@ -109,13 +119,13 @@ def outcomes(changes: dict[str, Any], group: ProcessGroup, names: list[str | Non
     engine, breaking = start(changes, group)
     if "ema" in changes:
         prepare(engine)
-    rank, world_size = group.ranks.rank, group.ranks.world_size
     found: list[dict[str, Any]] = []
     for number, name in enumerate(names):
         breaking.plan(name)
         before = weights(engine)
         step = names[:number].count(None) if name is None else 100 + number
-        outcome = engine.train_step(rank_batch(step, rank, world_size), 1.0)
+        # of two shares also where all ranks take the first: in its micro batches that break, tokens are valid
+        outcome = engine.train_step(rank_batch(step, engine.mesh.data_rank, 2), 1.0)
         after = weights(engine)
         found.append({
             "skipped": outcome.skipped, "loss": repr(float(outcome.loss_sum)), "norm": engine.norm(),

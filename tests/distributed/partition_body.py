@@ -1,5 +1,6 @@
 """Bodies that look at what a rank holds while a model is built and filled in."""
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ FORM = LlamaModel(
 """200 MB in fp32, its largest tensor 17 MB."""
 
 
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of mallopt(3)."""
+
+
 class Peak:
     """The most memory this process has had since it was begun, beyond what it had then."""
 
@@ -45,6 +50,7 @@ def _status(name: str) -> int:
 def peaks() -> dict[str, int]:
     """At ZeRO 3, in bytes: the whole model in fp32, what this rank holds of it once it is built, and the most
     that building it and filling it took beyond what was there before."""
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)  # what is freed is gone, and not kept for later
     group = ProcessGroup(ranks_from_environment(), 60)
     config, peak = run_config(zero_stage=3, precision="fp32"), Peak()
     with partitioned(config, group):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.distributed.jobs import run_job
 
-LION = {"optimizer": {"type": "lion", "lr": 2e-3}}
+LION = {"optimizer": {"type": "lion", "lr": 2e-3, "decay_embeddings": False}}
 EMA = {"ema": {"decay": 0.5}}
 CONFIGS = [
     {"zero_stage": 0, "precision": "fp32", **LION, **EMA},

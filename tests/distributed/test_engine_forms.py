@@ -1,4 +1,4 @@
-"""Offload, ZeRO++ and fp16: they train as the plain ones do, and go on from a checkpoint bit by bit."""
+"""Offload, ZeRO++, fp16 and fp8: they train as the plain ones do, and go on from a checkpoint bit by bit."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_losses_are_those_of_the_plain_stage_and_a_resume_repeats_them(found, nu
 
 def test_a_loss_scale_falls_until_nothing_overflows_and_is_kept_in_checkpoints(tmp_path):
     """Skipped updates by which it falls end no run; a resumed one falls on where the first one was."""
-    body, runs = "tests.distributed.loss_scale_body:falling", str(tmp_path / "runs")
+    body, runs = "tests.distributed.precision_body:falling", str(tmp_path / "runs")
     for results in run_job(body, 2, tmp_path, stages=[1, 2, 3], scale=2.0**26, folder_of_runs=runs):
         for result in results:
             steps = result["before"] + result["whole"]
@@ -51,3 +51,12 @@ def test_a_loss_scale_falls_until_nothing_overflows_and_is_kept_in_checkpoints(t
             assert all(0 < step["norm"] < 100 for step in steps[number:])
             assert result["resumed"] == result["whole"]
             assert result["same weights"]
+
+
+def test_products_in_fp8_learn_as_those_in_bf16(tmp_path):
+    for result in run_job("tests.distributed.precision_body:eight_bits", 2, tmp_path, stages=[2, 3], num_steps=8)[0]:
+        assert len(result["layers"]) == 2 * 7
+        assert not any("lm_head" in name for name in result["layers"])
+        assert result["fp8"] != result["bf16"]
+        assert result["fp8"] == pytest.approx(result["bf16"], rel=0.02)
+        assert result["fp8"][-1] < result["fp8"][0]

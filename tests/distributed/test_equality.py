@@ -8,7 +8,7 @@ from tests.distributed.jobs import run_job
 
 FP32 = [{"zero_stage": stage, "precision": "fp32"} for stage in (0, 1, 2, 3)]
 BF16 = [{"zero_stage": stage, "precision": "bf16"} for stage in (1, 2, 3)]
-CHECKPOINTED = [{"zero_stage": 2, "precision": "fp32", "activation_checkpointing": True}]
+CHECKPOINTED = [{"zero_stage": 2, "precision": "fp32", "recompute": "full"}]
 MUON = [
     {
         "zero_stage": stage,
@@ -21,7 +21,9 @@ GPT2 = {"type": "gpt2"}
 EXPERTS = {"type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "experts_per_token": 2, "expert_size": 24,
            "router_loss_weight": 0.0}  # fmt: skip
 FORMS = [{"zero_stage": 3, "precision": "fp32", "model": model} for model in (GPT2, EXPERTS)]
-CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON, *FORMS]
+TIED = [{"zero_stage": stage, "precision": "fp32", "model": {"tie_embeddings": True}, "z_loss": 1e-2}
+        for stage in (0, 2, 3)]  # fmt: skip
+CONFIGS = [*FP32, *CHECKPOINTED, *BF16, *MUON, *FORMS, *TIED]
 BODY = "tests.distributed.training_body:curves"
 
 
@@ -69,6 +71,15 @@ def test_first_weights_do_not_depend_on_stage_or_world_size(results, world_size)
     assert fp32 != bf16
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("number", range(12, 12 + len(TIED)))
+def test_an_output_layer_that_is_the_embedding_too_learns_alike(results, world_size, number):
+    """Its gradient has two parts, of which one is computed with the loss; the z-loss is in it."""
+    reference, measured = results[1][12], results[world_size][number]
+    assert close(reference["loss"], measured["loss"], 1e-5)
+    assert close(reference["norm"], measured["norm"], 1e-5)
+
+
 @pytest.mark.parametrize("number", range(10, 10 + len(FORMS)))
 def test_other_forms_are_the_same_at_both_world_sizes(results, number):
     """Without the router's loss, which depends on what shares a micro batch."""
@@ -76,3 +87,8 @@ def test_other_forms_are_the_same_at_both_world_sizes(results, number):
     assert measured["weights"] == reference["weights"]
     assert close(reference["loss"], measured["loss"], 1e-5)
     assert close(reference["norm"], measured["norm"], 1e-5)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_fp32_weights_begin_unrounded_at_every_stage(results, world_size):
+    assert all(result["exact"] for result in results[world_size])

@@ -7,6 +7,7 @@ from tests.distributed.jobs import run_job
 CONFIGS = [
     *[{"zero_stage": stage, "precision": "fp32"} for stage in (0, 1, 2, 3)],
     *[{"zero_stage": stage, "precision": "bf16"} for stage in (1, 3)],
+    {"zero_stage": 3, "precision": "fp32", "hidden_size": 384},
 ]
 
 

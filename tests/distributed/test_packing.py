@@ -8,7 +8,7 @@ from tests.distributed.jobs import run_job
 
 CONFIGS = [
     {"zero_stage": 0, "precision": "fp32"},
-    {"zero_stage": 0, "precision": "fp32", "attention": "sdpa", "activation_checkpointing": True},
+    {"zero_stage": 0, "precision": "fp32", "attention": "documents", "recompute": "selective"},
     {"zero_stage": 1, "precision": "fp32", "attention": "documents", "compile": True},
     {"zero_stage": 3, "precision": "fp32"},
     {"zero_stage": 2, "precision": "bf16", "attention": "documents"},

@@ -12,7 +12,7 @@ def test_no_rank_ever_holds_the_whole_model_at_stage_three(tmp_path):
         whole = found["whole"]
         assert whole > 200e6
         assert found["held"] == pytest.approx(whole / 2, rel=1e-3)
-        assert found["building"] < 0.95 * whole < found["seen of a whole one"]
+        assert found["building"] < 0.8 * whole < found["seen of a whole one"]
         assert found["filling"] < 0.4 * whole
 
 

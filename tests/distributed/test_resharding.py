@@ -34,12 +34,17 @@ SAVE, LOAD = "tests.distributed.reshard_body:save_all", "tests.distributed.resha
 
 def losses_after(folder, configs, save_with, load_with):
     """Losses of two steps after each load, beside those of the run that was saved, by what was saved and loaded."""
+    return losses_between(folder, dict.fromkeys(save_with, configs), dict.fromkeys(load_with, configs))
+
+
+def losses_between(folder, saving, loading):
+    """The same, of other configurations for each number of ranks."""
     saved = {}
-    for world in save_with:
+    for world, configs in saving.items():
         names = {f"{name} on {world}": changes for name, changes in configs.items()}
         saved |= run_job(SAVE, world, folder / f"save-{world}", runs=str(folder / "runs"), names=names)[0]
     found = {}
-    for world in load_with:
+    for world, configs in loading.items():
         job = folder / f"load-{world}"
         loaded = run_job(LOAD, world, job, runs=str(folder / "runs"), sources=list(saved), names=configs)[0]
         for pair, losses in loaded.items():
@@ -75,6 +80,16 @@ def test_frozen_weights_and_muon_go_on_under_every_other_stage(tmp_path, form):
 def test_lion_and_an_average_of_the_weights_go_on_under_other_stages(tmp_path):
     configs = {name: STAGES[name] | LION for name in ("stage 0", "stage 1", "stage 2", "stage 3")}
     require_alike(losses_after(tmp_path, configs, (1, 2), (1, 2)))
+
+
+@pytest.mark.timeout(600)
+def test_ranks_that_share_layers_go_on_as_ranks_that_do_not_and_back(tmp_path):
+    """Their matrices are cut by rows and by columns, and ZeRO cuts the parts again: anywhere in a row."""
+    shared = {name: {**STAGES[name], "tensor_parallel": 2} for name in ("stage 0", "stage 1", "stage 2")}
+    worlds = {1: {"stage 3": STAGES["stage 3"]}, 2: shared, 4: {"stage 2": shared["stage 2"]}}
+    found = losses_between(tmp_path, worlds, worlds)
+    assert len(found) == 5**2
+    require_alike(found)
 
 
 @pytest.mark.timeout(600)

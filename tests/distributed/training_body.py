@@ -10,13 +10,13 @@ from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.checkpoint.finding import newest_good
-from pipeline.engine.checkpoint.fragments import prepare
+from pipeline.engine.checkpoint.fragments import MASTER, fragments, prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Label, Saver
 from pipeline.engine.engine import Engine, partitioned
 from pipeline.engine.filling import fill
 from pipeline.engine.process_group import ProcessGroup
-from pipeline.models.build import empty_model
+from pipeline.models.build import empty_model, fresh_model
 from pipeline.models.forms import decoder_config
 from pipeline.models.initialization import initial_weights
 from pipeline.objectives.causal import CausalLoss
@@ -26,7 +26,8 @@ VOCABULARY, LENGTH, GLOBAL, MICRO = 64, 16, 8, 2
 
 
 def run_config(**changes: Any) -> RunConfig:
-    """A tiny run; `changes` replace parts of the engine block, the optimizer, the average, or the global size."""
+    """A tiny run; `changes` replace parts of the engine block or the model, the optimizer, the average, the batch, or
+    weigh a z-loss."""
     global_size = changes.pop("global_size", GLOBAL)
     optimizer = changes.pop("optimizer", {"type": "adamw", "lr": 1e-2})
     model = changes.pop("model", {})
@@ -34,10 +35,10 @@ def run_config(**changes: Any) -> RunConfig:
         model = {"type": "llama", "intermediate_size": 64, "num_key_value_heads": 2, **model}
     model = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_positions": LENGTH, **model}
     clipping = 0 if optimizer["type"] == "muon" else 0.5
-    ema = changes.pop("ema", {})
+    ema, z_loss = changes.pop("ema", {}), changes.pop("z_loss", 0.0)
     return validate(RunConfig, {
         "stage": "pretrain", "output": "unused", "seed": 3,
-        "model": model,
+        "model": model, "objective": {"type": "causal", "z_loss": z_loss},
         "data": {"type": "corpus", "sources": [{"corpus": "unused", "source": "unused"}], "sequence_length": LENGTH},
         "batch": {"global_size": global_size, "micro_size": MICRO},
         "duration": {"steps": 4},
@@ -71,7 +72,7 @@ def start(config: RunConfig, group: ProcessGroup) -> Engine:
     model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     with partitioned(config, group):
         model = empty_model(model_config, "fp32", config.engine.attention)
-    engine = Engine(CausalLoss(model), config, group)
+    engine = Engine(CausalLoss(model, z_loss=config.objective.z_loss), config, group)
     fill(engine, initial_weights(model, config.seed))
     return engine
 
@@ -86,6 +87,19 @@ def weights_digest(engine: Engine) -> str:
         for parameter in parameters:
             digest.update(parameter.detach().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def begins_exactly(engine: Engine) -> bool:
+    """Whether this rank's fp32 weights, and the buffers, are those of a whole model that is built in fp32."""
+    config = engine.config
+    form = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
+    whole = CausalLoss(fresh_model(form, config.seed, "fp32", "eager"))
+    weights, buffers = dict(whole.named_parameters()), dict(whole.named_buffers())
+    masters = [one for one in fragments(engine) if one.kind == MASTER]
+    theirs = dict(engine.deepspeed.module.named_buffers())
+    return len(masters) > 0 and theirs.keys() == buffers.keys() and all(
+        torch.equal(one.view, weights[one.name].view(-1)[one.start : one.start + one.view.numel()]) for one in masters
+    ) and all(torch.equal(theirs[name], one) for name, one in buffers.items())  # fmt: skip
 
 
 def resumed(configs: list[dict[str, Any]], folder_of_runs: str) -> list[dict[str, Any]]:
@@ -119,19 +133,21 @@ def save(engine: Engine, checkpoints: Path, step: int) -> None:
 
 def train(engine: Engine, steps: range) -> list[float]:
     """Losses of some steps."""
-    ranks = engine.group.ranks
-    outcomes = [engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0) for step in steps]
+    mesh = engine.mesh
+    outcomes = [engine.train_step(rank_batch(step, mesh.data_rank, mesh.data_world_size), 1.0) for step in steps]
     return [float(engine.group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens) for outcome in outcomes]
 
 
 def curves(configs: list[dict[str, Any]], steps: int = 3) -> list[dict[str, Any]]:
-    """Per config: digest of the first weights, then loss and gradient norm of each step."""
+    """Per config: digest of the first weights, whether masters and frequencies begin in full precision, then loss and
+    gradient norm of each step."""
     ranks = ranks_from_environment()
     group = ProcessGroup(ranks, 60)
     results = []
     for changes in configs:
         engine = start(run_config(**changes), group)
         result: dict[str, Any] = {"weights": weights_digest(engine), "loss": [], "norm": []}
+        result["exact"] = begins_exactly(engine)
         for step in range(steps):
             outcome = engine.train_step(rank_batch(step, ranks.rank, ranks.world_size), 1.0)
             result["loss"].append(float(group.sum(outcome.loss_sum.reshape(1))) / int(outcome.num_tokens))

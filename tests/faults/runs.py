@@ -61,12 +61,13 @@ class Job:
         call: str = "pipeline.cli:main",
         more: Sequence[Any] = (),
         folders: Sequence[Path] = (),
+        verb: str = "train",
     ) -> None:
         """Start them; what they say is kept beside the recipe. `call` is what gets the command's words, and `more`.
 
         Each rank runs in its folder, if there are any.
         """
-        self._call, self._more = call, more
+        self._verb, self._call, self._more = verb, call, more
         self.run, port = recipe.with_suffix(""), free_port()
         self._logs = [recipe.with_suffix(f".{rank}.log") for rank in range(world_size)]
         self._folders = folders or [ROOT] * world_size
@@ -81,7 +82,7 @@ class Job:
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port), **more,
         }  # fmt: skip
-        call = [["train", str(recipe), *words], *self._more]
+        call = [[self._verb, str(recipe), *words], *self._more]
         return Forked(self._call, call, environment, self._logs[rank], self._folders[rank])
 
     def __enter__(self) -> "Job":

@@ -6,22 +6,26 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.integration.storage import S3_SERVER, serving, without_proxies
+from tests.zygote import ROOT, Forked
+
 TIMEOUT_SECONDS = 240
+OFFLINE = {"WANDB_MODE": "offline"}
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment() -> dict[str, str]:
-    """No GPU, no key, no network."""
+    """No GPU, no key, no network; one thread for tiny tensors."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    return kept | {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
+    return kept | {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,24 @@ def tarmac() -> Command:
         )  # fmt: skip
         said = done.stdout[-3000:] + done.stderr[-3000:]
         assert done.returncode == status, f"{words} ended with {done.returncode}:\n{said}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory) -> Command:
+    """Run a command that imports much, without the seconds of that: how it starts is not the subject."""
+    folder = tmp_path_factory.mktemp("forked")
+
+    def run(*words: object, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        said, errors = folder / "said", folder / "errors"
+        words = [str(word) for word in words]
+        process = Forked("pipeline.cli:main", [words], OFFLINE, said, errors=errors)
+        done = subprocess.CompletedProcess(
+            words, process.wait(TIMEOUT_SECONDS), said.read_text(), errors.read_text()
+        )  # fmt: skip
+        assert done.returncode == status, f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done
 
     return run
@@ -88,3 +110,26 @@ def rows(path: Path) -> list[dict]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """The address of a server of S3 that ends with the tests."""
+    with serving(S3_SERVER) as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+    """An empty bucket `crawl`, found by what users set: environment variables."""
+    settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
+    for name, value in {**settings, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    without_proxies(monkeypatch)
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    if system.exists("crawl"):
+        system.rm("crawl", recursive=True)
+    system.mkdir("crawl")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    yield system
+    fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -7,6 +7,16 @@ from contextlib import contextmanager
 
 import pytest
 
+S3_SERVER = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+import sys
+sys.stdin.read()
+server.stop()
+"""
+
 
 @contextmanager
 def serving(program: str) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Copies of checkpoints in an object store, spoken to over the real protocol by processes that are killed."""
 
-# ruff: noqa: F811  # fixtures have the names that they are asked for by
 import hashlib
 import logging
 import os
@@ -27,7 +26,6 @@ from pipeline.engine.checkpoint.upload import Uploader
 from pipeline.stages.verify import verify
 from tests.integration.conftest import ROOT, Command, rows, write_recipe
 from tests.integration.flawed_proxy import Flaw, FlawedProxy
-from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 from tests.unit.engine.test_upload import contents, write_checkpoint
 
 SECRET = "the-secret-of-someone"
@@ -237,17 +235,17 @@ def test_a_large_file_goes_in_parts(proxy: UploadProxy, checkpoints: Path, tmp_p
 
 
 def test_a_run_whose_folder_is_lost_goes_on_from_its_copy(
-    proxy: UploadProxy, corpus: Path, tarmac: Command, tmp_path: Path
+    proxy: UploadProxy, corpus: Path, forked: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     recipe = write_recipe(tmp_path / "recipe.yaml", corpus, run)
-    tarmac("train", recipe)
+    forked("train", recipe)
     last = read_commit(run / "checkpoints" / step_name(12))
     assert Told(run / "checkpoints").send(8)[0] == "upload"
     shutil.rmtree(run)
     assert fetch_checkpoint(URL, run / "checkpoints").name == step_name(8)
     assert {path.name for path in run.iterdir()} == {"checkpoints", *RUN_FILES}
-    tarmac("train", recipe)
+    forked("train", recipe)
     events = rows(run / "journal.jsonl")
     assert [event["step"] for event in events if event["event"] == "resume"] == [8]
     again = read_commit(run / "checkpoints" / step_name(12))

@@ -1,6 +1,5 @@
 """A corpus in an object store, spoken to over the real protocol through a network that fails."""
 
-# ruff: noqa: F811  # fixtures have the names that they are asked for by
 import functools
 import hashlib
 import http.server
@@ -28,7 +27,6 @@ from pipeline.data.phases import Phase, Setting, SourceShare
 from pipeline.errors import CorpusError
 from pipeline.stages.verify import verify
 from tests.integration.flawed_proxy import Flaw, FlawedProxy
-from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 from tests.unit.corpus.build import write_corpus
 
 TOKENIZER = b"the tokenizer"

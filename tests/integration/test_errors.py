@@ -46,15 +46,15 @@ def test_wrong_training_config(tmp_path, corpus, capsys, monkeypatch, override, 
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_config_file(tarmac):
-    assert "nowhere.yaml" in say(tarmac("train", "nowhere.yaml", status=2))
+def test_missing_config_file(forked):
+    assert "nowhere.yaml" in say(forked("train", "nowhere.yaml", status=2))
 
 
-def test_config_of_another_stage(tarmac):
-    assert "tarmac finetune" in say(tarmac("train", "configs/finetune/sft.yaml", status=2))
+def test_config_of_another_stage(forked):
+    assert "tarmac finetune" in say(forked("train", "configs/finetune/sft.yaml", status=2))
 
 
-def test_corpus_with_another_tokenizer_than_the_checkpoints(tmp_path, corpus, tarmac):
+def test_corpus_with_another_tokenizer_than_the_checkpoints(tmp_path, corpus, tarmac, forked):
     other = tmp_path / "other"
     (tmp_path / "a.txt").write_text("Some words about nothing in particular, again and again. " * 400)
     (tmp_path / "b.txt").write_text("Other words about something else, over and over and over. " * 400)
@@ -65,7 +65,7 @@ def test_corpus_with_another_tokenizer_than_the_checkpoints(tmp_path, corpus, ta
     (tmp_path / "prep.yaml").write_text(yaml.safe_dump(prep))
     tarmac("prep", tmp_path / "prep.yaml")
     recipe = write_recipe(tmp_path / "recipe.yaml", other, tmp_path / "run")
-    sentence = say(tarmac("train", recipe, f"tokenizer={corpus}/tokenizer", status=2))
+    sentence = say(forked("train", recipe, f"tokenizer={corpus}/tokenizer", status=2))
     assert "another tokenizer" in sentence
     assert not (tmp_path / "run").exists()
 
@@ -81,17 +81,17 @@ def test_empty_corpus(tmp_path, tarmac):
     assert not (tmp_path / "out").exists()
 
 
-def test_run_folder_in_use_or_not_a_run(tmp_path, corpus, tarmac):
+def test_run_folder_in_use_or_not_a_run(tmp_path, corpus, tarmac, forked):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     recipe = write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "run")
-    assert "thesis.txt" in say(tarmac("train", recipe, status=2))
+    assert "thesis.txt" in say(forked("train", recipe, status=2))
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
     assert "config.yaml" in say(tarmac("report", tmp_path / "run", status=2))
 
 
-def test_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, corpus, tarmac):
+def test_loss_that_is_no_number_ends_the_run_and_is_never_saved(tmp_path, corpus, forked):
     recipe = write_recipe(tmp_path / "recipe.yaml", corpus, tmp_path / "run")
-    done = tarmac("train", recipe, "engine.precision=fp32", "optimizer.lr=1e20", status=1)
+    done = forked("train", recipe, "engine.precision=fp32", "optimizer.lr=1e20", status=1)
     assert "not finite" in say(done)
     assert not list((tmp_path / "run").glob("checkpoints/step-*"))

@@ -1,8 +1,7 @@
 """Three sources of real text through all that a plan can say of data: two ranks, two kills, each step explained."""
 
 import json
-import subprocess
-import sys
+import signal
 from collections import Counter
 from dataclasses import asdict, replace
 from itertools import islice
@@ -24,14 +23,13 @@ from pipeline.stages.explain.document import DocumentTimes, explain_document
 from pipeline.stages.explain.run import open_explained
 from pipeline.stages.explain.step import Row, StepRows, explain_step
 from pipeline.stages.ingredients import open_data
-from tests.integration.conftest import ROOT, TIMEOUT_SECONDS, Command, environment, rows, write_recipe
+from tests.faults.runs import Job
+from tests.integration.conftest import TIMEOUT_SECONDS, Command, rows, write_recipe
 from tests.integration.mixture_story import KILLS, STEPS, mixture, original_text, prep_config, run_data, withdraw
 from tests.integration.recorded import Given, Place, Texts, pieces, recorded
-from tests.integration.test_training import LOCAL, events, figures, ledger, losses
+from tests.integration.test_training import events, figures, ledger, losses
 
 pytestmark = [pytest.mark.realdata, pytest.mark.timeout(600)]
-
-RECORDING = Path(__file__).with_name("recording")
 
 
 class Story(NamedTuple):
@@ -51,17 +49,12 @@ def read_by(run: Path) -> dict[Place, Given]:
 
 
 def train(recipe: Path, kill: str = "") -> None:
-    """By the real launcher; each rank writes down what its model is given, up to a kill, if there is to be one."""
+    """Each of two ranks writes down what its model is given, up to a kill, if there is to be one."""
     records = recipe.with_suffix(".records")
     records.mkdir(exist_ok=True)
-    recording = {"PYTHONPATH": f"{RECORDING}:{ROOT}", "RECORDS": str(records), "KILL": kill}
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", "launch", str(recipe), "--cluster", LOCAL], cwd=ROOT,
-        env=environment() | recording, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        timeout=TIMEOUT_SECONDS,
-    )  # fmt: skip
-    said = done.stdout[-3000:] + done.stderr[-3000:]
-    assert ("a rank was killed by SIGKILL" in said) == (done.returncode != 0) == bool(kill), said
+    with Job(recipe, call="tests.integration.recording_rank:train", more=[str(records), kill]) as job:
+        statuses = job.wait(TIMEOUT_SECONDS)
+    assert (-signal.SIGKILL in statuses) == (statuses != [0, 0]) == bool(kill), job.said()
 
 
 def tell(run: Path, documents: list[str]) -> tuple[dict[int, StepRows], dict[str, DocumentTimes]]:

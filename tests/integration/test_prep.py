@@ -23,7 +23,7 @@ from pipeline.config.prep.recipe import PrepConfig
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.manifest import Split
 from pipeline.corpus.verification import shard_fault, shard_files
-from pipeline.errors import CorpusError, TarmacError, TokenizerError
+from pipeline.errors import ConfigError, CorpusError, TarmacError, TokenizerError
 from pipeline.tokenizer.load import load_tokenizer
 from tests.unit.small import small_texts
 
@@ -245,6 +245,26 @@ def test_a_text_of_two_sources_is_not_in_two_splits(tmp_path: Path) -> None:
     found = {split: [set(texts(corpus, split, name).values()) for name in ("few", "many")] for split in SPLITS}
     assert len(found["validation"][0]) == 1
     assert not set.union(*found["train"]) & set.union(*found["validation"])
+
+
+def test_a_source_with_a_split_goes_there_as_a_whole(inputs: Path, tmp_path: Path) -> None:
+    """Also where the others hold out a share; and a held-out source of one document keeps it."""
+    (tmp_path / "last.txt").write_text(prose(1000))
+    code, web = config_for(inputs, tmp_path).model_dump()["sources"]
+    last = {"name": "last", "split": "validation", "reader": {"type": "text", "paths": [str(tmp_path / "last.txt")]}}
+    sources = [code, web | {"split": "test"}, last]
+    corpus = run(config_for(inputs, tmp_path / "out", sources=sources))
+    splits: tuple[Split, ...] = (*SPLITS, "test")
+    found = {split: {one: len(texts(corpus, split, one)) for one in ("code", "web", "last")} for split in splits}
+    assert found["train"] == {"code": found["train"]["code"], "web": 0, "last": 0}
+    assert found["validation"]["last"] == 1
+    assert found["validation"]["web"] == found["test"]["code"] == found["test"]["last"] == 0
+    assert 0 < found["validation"]["code"] < found["train"]["code"]
+    assert found["test"]["web"] > 100
+    trained_on = run(config_for(inputs, tmp_path / "all", sources=[code | {"split": "train"}, last]))
+    assert len(texts(trained_on, "train", "code")) == found["train"]["code"] + found["validation"]["code"]
+    with pytest.raises(ConfigError, match=r"sources are all held out by their split; leave one to train on"):
+        config_for(inputs, tmp_path / "none", sources=[last])
 
 
 def test_no_share_no_validation(inputs: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Reading from S3 over the real protocol: a server of our own on this machine, spoken to by the real client."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -15,41 +14,8 @@ from data_prep.readers import find_files, hash_file, read_file, remote
 from pipeline.config.prep.readers import CsvReader, JsonlReader, ParquetReader, Reader, WarcReader
 from pipeline.config.prep.recipe import Source
 from pipeline.errors import ConfigError, CorpusError
-from tests.integration.storage import serving, without_proxies
 
-SERVER = """
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-import sys
-sys.stdin.read()
-server.stop()
-"""
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>A page of some words, number %d.</p>"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """The address of a server that ends with the tests."""
-    with serving(SERVER) as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
-    """An empty bucket `crawl`, found by what users set: environment variables."""
-    settings = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
-    for name, value in {**settings, "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    without_proxies(monkeypatch)
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
-    if system.exists("crawl"):
-        system.rm("crawl", recursive=True)
-    system.mkdir("crawl")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    yield system
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def write_inputs(folder: Path) -> None:

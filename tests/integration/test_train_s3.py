@@ -1,4 +1,3 @@
-# ruff: noqa: F811  # fixtures have the names that they are asked for by
 """A run whose corpus is in an object store behind a network that fails learns what it learns from a local one.
 
 So do the commands that look at such a run and its corpus; they fetch what they need of it.
@@ -19,7 +18,6 @@ from pipeline.cli import main
 from pipeline.corpus.corpus import Corpus
 from tests.integration.conftest import Command, rows, write_recipe
 from tests.integration.flawed_proxy import FlawedProxy
-from tests.integration.test_readers_s3 import bucket, endpoint  # noqa: F401
 
 URL = "s3://crawl/corpus"
 
@@ -72,7 +70,7 @@ class Looking:
 
 
 def test_a_run_learns_and_tells_the_same(
-    proxy: FlawedProxy, corpus: Path, tarmac: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    proxy: FlawedProxy, corpus: Path, forked: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.flaws = {"manifest.json": ["busy"], ".tar": ["truncated", "forged", "reset"]}
     cache = {"folder": str(tmp_path / "cache"), "first_pause_seconds": 0.01}
@@ -81,7 +79,7 @@ def test_a_run_learns_and_tells_the_same(
         data = {"type": "corpus", "sources": [{"corpus": place, "source": "code"}], "sequence_length": 64}
         recipe = write_recipe(tmp_path / f"{number}.yaml", corpus, tmp_path / f"run{number}",
                               data={**data, "cache": cache})  # fmt: skip
-        tarmac("train", recipe)
+        forked("train", recipe)
         losses.append([row["train/loss"] for row in rows(tmp_path / f"run{number}/metrics.jsonl")
                        if "train/loss" in row])  # fmt: skip
     assert losses[0]

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from tests.distributed.jobs import free_port
-from tests.integration.conftest import ROOT, environment, rows, write_recipe
+from tests.faults.runs import Job
+from tests.integration.conftest import OFFLINE, ROOT, environment, rows, write_recipe
 
 LOCAL = "configs/cluster/local.yaml"
 
@@ -111,9 +112,10 @@ def tuning_recipe(runs: Path, corpus: Path, base: Path, name: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tuned(runs, corpus, tarmac, plain) -> Path:
+def tuned(runs, corpus, plain) -> Path:
     """The uninterrupted run, fine-tuned by low-rank updates; the README's test does it with every weight."""
-    tarmac("launch", tuning_recipe(runs, corpus, plain, "tuned"), "--cluster", LOCAL)
+    with Job(tuning_recipe(runs, corpus, plain, "tuned"), verb="finetune") as job:
+        job.done()
     return runs / "tuned"
 
 
@@ -135,7 +137,7 @@ def test_no_process_is_left(killed):
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(killed) in " ".join(p.info["cmdline"] or [])]
 
 
-def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, tarmac, plain):
+def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, plain):
     recipe = write_recipe(runs / "asked.yaml", corpus, runs / "asked", checkpoints={"every_steps": 1000})
     job = start(recipe)
     wait_for_step(job, runs / "asked", 3)
@@ -143,54 +145,58 @@ def test_sigterm_saves_and_ends_with_85_then_goes_on_bit_by_bit(runs, corpus, ta
     os.kill(job.pid, signal.SIGUSR1)  # the same order by a second way must not cost the save
     assert job.wait(60) == 85
     assert events(runs / "asked")[-2:] == ["save", "end"]
-    tarmac("launch", recipe, "--cluster", LOCAL)
+    with Job(recipe, environment=OFFLINE) as job:
+        job.done()
     assert figures(runs / "asked") == figures(plain)
 
 
-def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(runs, corpus, tarmac, killed, plain):
+def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(runs, corpus, tarmac, forked, killed, plain):
     checkpoints = killed / "checkpoints"
     victim = checkpoints / "step-00000012" / "state" / "rank-00001.safetensors"
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     tarmac("verify", killed, status=1)
-    used = tarmac("generate", killed, "--max-new-tokens", "2")
+    used = forked("generate", killed, "--max-new-tokens", "2")
     assert "step-00000008 is used, a newer one is damaged: step-00000012: state/" in used.stderr
     assert "(step 8)" in used.stdout
-    tarmac("launch", runs / "killed.yaml", "--cluster", LOCAL)
+    with Job(runs / "killed.yaml", environment=OFFLINE) as job:
+        job.done()
     assert "other bytes" in (checkpoints / "step-00000012.corrupt" / "REASON.txt").read_text()
     assert figures(killed) == figures(plain)
     tarmac("verify", killed)
 
 
-def test_a_run_without_a_whole_checkpoint_does_not_start_over_in_silence(runs, tarmac, plain):
+def test_a_run_without_a_whole_checkpoint_does_not_start_over_in_silence(runs, plain):
     broken = runs / "broken"
     shutil.copytree(plain, broken)
     for commit in broken.glob("checkpoints/*/COMMIT.json"):
         commit.write_text("{}")
-    done = tarmac("launch", runs / "plain.yaml", "--cluster", LOCAL, f"output={broken}", status=2)
-    assert [line[:22] for line in done.stderr.splitlines() if "tarmac: " in line] == ["tarmac: no checkpoint "]
-    assert "ERROR" not in done.stdout + done.stderr
+    with Job(runs / "plain.yaml", 2, f"output={broken}") as job:
+        assert job.wait() == [2, 2]
+    assert [line[:22] for line in job.said().splitlines() if "tarmac: " in line] == ["tarmac: no checkpoint "]
+    assert "ERROR" not in job.said()
     assert losses(broken) == losses(plain)
 
 
-def test_planted_pickle_is_never_opened(runs, tarmac, plain):
+def test_planted_pickle_is_never_opened(runs, tarmac, forked, plain):
     planted = runs / "planted"
     shutil.copytree(plain, planted)
     opened = runs / "opened"
     payload = f"cos\nsystem\n(S'touch {opened}'\ntR.".encode()
     for folder in planted.glob("checkpoints/step-*"):
         (folder / "state" / "rank-00007.pt").write_bytes(payload)
-    done = tarmac("generate", planted, "--max-new-tokens", "2", status=2)
+    done = forked("generate", planted, "--max-new-tokens", "2", status=2)
     assert "not listed" in done.stderr
     tarmac("verify", planted, status=1)
     assert not opened.exists()
 
 
-def test_interrupted_low_rank_run_goes_on_from_the_same_base(runs, tarmac, tuned):
+def test_interrupted_low_rank_run_goes_on_from_the_same_base(runs, tuned):
     whole = losses(tuned)
     shutil.move(tuned / "checkpoints" / "step-00000004", runs / "later")
-    tarmac("launch", runs / "tuned.yaml", "--cluster", LOCAL)
+    with Job(runs / "tuned.yaml", verb="finetune") as job:
+        job.done()
     assert events(tuned).count("resume") == 1
     assert losses(tuned) == whole
 
@@ -213,22 +219,22 @@ def test_torchrun_starts_a_run_too(runs, corpus, plain):
     assert losses(runs / "torchrun") == pytest.approx(losses(plain), rel=5e-3)
 
 
-def test_another_number_of_ranks_and_another_stage_go_on(runs, tarmac, plain):
+def test_another_number_of_ranks_and_another_stage_go_on(runs, forked, plain):
     recipe = runs / "plain.yaml"
-    done = tarmac("train", recipe, "checkpoints.keep_last=2", status=0)  # complete: nothing to resume
+    done = forked("train", recipe, "checkpoints.keep_last=2", status=0)  # complete: nothing to resume
     assert "complete" in done.stderr
     shutil.copytree(plain, runs / "fewer")
     shutil.rmtree(runs / "fewer" / "checkpoints" / "step-00000012")
-    tarmac("train", recipe, f"output={runs / 'fewer'}", "engine.zero_stage=3")
+    forked("train", recipe, f"output={runs / 'fewer'}", "engine.zero_stage=3")
     assert losses(runs / "fewer") == pytest.approx(losses(plain), rel=5e-3)
 
 
-def test_changed_config_is_refused_with_the_difference(runs, tarmac, plain):
-    done = tarmac("train", runs / "plain.yaml", "seed=2", status=2)
+def test_changed_config_is_refused_with_the_difference(runs, forked, plain):
+    done = forked("train", runs / "plain.yaml", "seed=2", status=2)
     assert "seed was 1, is 2" in done.stderr
 
 
-def test_a_damaged_tokenizer_is_neither_resumed_from_nor_exported(runs, tarmac, plain):
+def test_a_damaged_tokenizer_is_neither_resumed_from_nor_exported(runs, tarmac, forked, plain):
     damaged = runs / "damaged"
     shutil.copytree(plain, damaged)
     tokenizer = damaged / "tokenizer" / "tokenizer.model"
@@ -237,11 +243,11 @@ def test_a_damaged_tokenizer_is_neither_resumed_from_nor_exported(runs, tarmac, 
     output = f"output={runs / 'export-damaged'}"
     for words in (("train", runs / "plain.yaml", f"output={damaged}"), ("generate", damaged),
                   ("export", "configs/export/huggingface.yaml", f"run={damaged}", output)):  # fmt: skip
-        assert sentence in tarmac(*words, status=2).stderr
+        assert sentence in forked(*words, status=2).stderr
     assert "tokenizer/tokenizer.model changed" in "".join(tarmac("verify", damaged, status=1).stdout.split("\n"))
 
 
-def test_finetuned_model_is_evaluated_generated_and_exported(runs, corpus, tarmac, plain, tuned):
+def test_finetuned_model_is_evaluated_generated_and_exported(runs, corpus, forked, plain, tuned):
     config = {
         "stage": "evaluate", "output": str(runs / "evaluation.json"),
         "models": {"pretrained": str(plain), "tuned": str(tuned)},
@@ -251,22 +257,22 @@ def test_finetuned_model_is_evaluated_generated_and_exported(runs, corpus, tarma
         "max_sequences": 32,
     }  # fmt: skip
     (runs / "evaluate.yaml").write_text(yaml.safe_dump(config))
-    tarmac("eval", runs / "evaluate.yaml")
+    forked("eval", runs / "evaluate.yaml")
     assert json.loads((runs / "evaluation.json").read_text())
-    tarmac("generate", tuned, "--chat", "--prompt", "def f():", "--max-new-tokens", "8")
+    forked("generate", tuned, "--chat", "--prompt", "def f():", "--max-new-tokens", "8")
     exported = runs / f"export-{tuned.name}"
-    tarmac("export", "configs/export/huggingface.yaml", f"run={tuned}", f"output={exported}")
+    forked("export", "configs/export/huggingface.yaml", f"run={tuned}", f"output={exported}")
     assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
     assert (exported / "model.safetensors").is_file()
 
 
-def test_run_is_reported_and_explained(tarmac, plain, tuned, monkeypatch):
+def test_run_is_reported_and_explained(tarmac, forked, plain, tuned, monkeypatch):
     tarmac("report", plain)
     assert "</html>" in (plain / "report.html").read_text()
-    table = tarmac("explain", plain, "--step", "5").stdout
+    table = forked("explain", plain, "--step", "5").stdout
     assert ".py#0" in table
     monkeypatch.setenv("COLUMNS", "300")
-    assert "pairs/train.jsonl:" in tarmac("explain", tuned, "--step", "3").stdout
+    assert "pairs/train.jsonl:" in forked("explain", tuned, "--step", "3").stdout
 
 
 def test_wandb_is_offline_without_a_key_and_one_run_over_restarts(killed):

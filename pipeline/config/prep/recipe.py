@@ -26,6 +26,8 @@ class Source(Config):
     """Where its documents come from."""
     filters: tuple[Filter, ...] | None = None
     """Filters of this source, in place of the common ones."""
+    split: Literal["train", "validation", "test"] | None = None
+    """Where all its documents go, such as a text that is published with a split; by the hash of each if not given."""
     max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Bad records (broken JSON, damaged archives) are passed over and written out; a larger share is an error."""
 
@@ -146,6 +148,13 @@ class PrepConfig(Config):
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"sources must have different names, got {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def something_is_trained_on(self) -> "PrepConfig":
+        """Not every source is held out."""
+        if all(source.split in ("validation", "test") for source in self.sources):
+            raise ValueError("sources are all held out by their split; leave one to train on")
         return self
 
     @model_validator(mode="after")

@@ -17,10 +17,11 @@ class TrainTokenizer(Config):
 
     type: Literal["train"]
     """Train one."""
-    algorithm: Literal["bpe", "unigram"] = "bpe"
-    """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) or a unigram model (Kudo 2018, arXiv:1804.10959)."""
+    algorithm: Literal["bpe", "unigram", "char"] = "bpe"
+    """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909), a unigram model (Kudo 2018, arXiv:1804.10959), or a
+    piece for each character."""
     vocab_size: PositiveInt
-    """Number of pieces, control and byte pieces included."""
+    """Number of pieces, control and byte pieces included; of characters so many at most."""
     sample_bytes: Annotated[int, Field(ge=1, le=10_000_000_000)] = 20_000_000
     """At most so much text is sampled. One worker holds it in memory, several times over."""
     character_coverage: Annotated[float, Field(ge=0.98, le=1)] = 0.9999

@@ -17,7 +17,8 @@ def combined(parts: Iterable[tuple[int, int]]) -> int:
     """The CRC-32 of bytes laid end to end.
 
     Args:
-        parts: CRC-32 and number of bytes of each, in order.
+        parts: CRC-32 and number of bytes of each, in order. Of parts that are spread, among zeros or each other, the
+            bytes from the end of the one before to their own.
     """
     total = 0
     for crc, num_bytes in parts:

@@ -11,9 +11,10 @@ DeepSpeed keeps fp32 weights and moments in flat tensors that differ by class (0
 Nothing here is a collective but `publish`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,8 +23,11 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 from pipeline.engine.average import WeightAverage
+from pipeline.engine.checkpoint.columns import Columns
+from pipeline.engine.eight_bit import compress, expanded, is_8bit, prepare_8bit
 from pipeline.engine.engine import Engine
 from pipeline.engine.lion import Lion
+from pipeline.engine.tensor_parallel import cut_of
 
 MASTER, FROZEN, BUFFER = "master", "frozen", "buffer"
 """Kinds of tensors besides the optimizer's own: trained weights in fp32, weights that are not trained, buffers."""
@@ -51,6 +55,8 @@ class Fragment:
     """The live memory, 1-D."""
     is_owned: bool
     """Whether this rank is the one that saves it; each element of a tensor has one such rank."""
+    columns: Columns | None = None
+    """Whose elements they are, where ranks hold other columns of the matrix; `start` counts among theirs."""
 
     @property
     def key(self) -> str:
@@ -98,11 +104,30 @@ def fragments(engine: Engine) -> list[Fragment]:
         if engine.average is not None:
             found += [part.fragment(EMA, engine.average.of(flat.tensor)) for part in flat.slices]
         state = _optimizer(engine).state.get(flat.tensor, {})
+        state = expanded(state) if is_8bit(_optimizer(engine)) else state
         for kind in (*MOMENTS, MOMENTUM):
             if kind in state:
                 slices = flat.momentum if kind == MOMENTUM and flat.momentum is not None else flat.slices
                 found += [part.fragment(kind, state[kind]) for part in slices]
-    return [*found, *_frozen(engine), *_buffers(engine)]
+    found += [*_frozen(engine), *_buffers(engine)]
+    return _of_whole(engine, found) if engine.mesh.tensor_size > 1 else found
+
+
+def _of_whole(engine: Engine, parts: list[Fragment]) -> list[Fragment]:
+    """Fragments of the parts of tensors that this rank holds, as such of whole ones, where ranks share layers."""
+    cuts = {name: cut_of(parameter) for name, parameter in engine.deepspeed.module.named_parameters()}
+    found = []
+    for part in parts:
+        if (cut := cuts.get(part.name)) is None:  # all ranks that share layers have it
+            found.append(replace(part, is_owned=part.is_owned and engine.mesh.tensor_rank == 0))
+            continue
+        first = sum(cut.sizes[: engine.mesh.tensor_rank])
+        if cut.dimension == 0:
+            found.append(replace(part, shape=cut.shape, start=part.start + first * math.prod(cut.shape[1:])))
+        else:
+            columns = Columns(first, cut.sizes[engine.mesh.tensor_rank])
+            found.append(replace(part, shape=cut.shape, columns=columns))
+    return found
 
 
 def step_counts(engine: Engine) -> dict[str, int]:
@@ -128,6 +153,10 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
         engine.average = WeightAverage([flat.tensor for flat in flats], decay)
     for flat in flats:
         state = _optimizer(engine).state[flat.tensor]
+        if is_8bit(_optimizer(engine)):
+            made = None if counts is None else _most_updates(flat, counts)
+            prepare_8bit(_optimizer(engine), flat.tensor, made)
+            continue
         if flat.group.get("use_muon", False):
             _prepare_momentum(engine, flat, state)
             continue
@@ -140,10 +169,14 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
 
 def _step_count(engine: Engine, flat: _Flat, counts: dict[str, int]) -> torch.Tensor | int:
     """Updates made of a flat tensor, as the optimizer keeps them: fused AdamW where the tensor is."""
-    made = max((counts.get(part.name, 0) for part in flat.slices), default=max(counts.values(), default=0))
+    made = _most_updates(flat, counts)
     counts_in_tensors = getattr(_optimizer(engine), "aux_optimizer", True) is not None
     device = flat.tensor.device if flat.group.get("fused") else None
     return torch.tensor(float(made), device=device) if counts_in_tensors else made
+
+
+def _most_updates(flat: _Flat, counts: dict[str, int]) -> int:
+    return max((counts.get(part.name, 0) for part in flat.slices), default=max(counts.values(), default=0))
 
 
 def _prepare_momentum(engine: Engine, flat: _Flat, state: dict[str, Any]) -> None:
@@ -161,8 +194,10 @@ def hide_parameters(engine: Engine) -> None:
 
 
 def publish(engine: Engine) -> None:
-    """Bring fp32 weights that were written into fragments to the parameters that train. All ranks call it."""
+    """Bring what was written into fragments to where it trains: weights, 8-bit moments. All ranks call it."""
     optimizer = engine.deepspeed.optimizer
+    for state in _optimizer(engine).state.values() if is_8bit(_optimizer(engine)) else ():
+        compress(state)
     with torch.no_grad():
         if isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3):
             for number, flat in enumerate(optimizer.fp32_partitioned_groups_flat):
@@ -187,8 +222,8 @@ def averaged(engine: Engine) -> Iterator[None]:
 
 
 def optimizer_name(engine: Engine) -> str:
-    """The optimizer's class, which decides what moments there are."""
-    return type(_optimizer(engine)).__name__
+    """The optimizer's class, which decides what moments there are; with 8-bit ones they are AdamW's."""
+    return "AdamW" if is_8bit(_optimizer(engine)) else type(_optimizer(engine)).__name__
 
 
 def _optimizer(engine: Engine) -> Any:
@@ -213,7 +248,7 @@ def _flats(engine: Engine) -> Iterator[_Flat]:
 
 
 def _whole(engine: Engine, names: dict[torch.Tensor, str]) -> Iterator[_Flat]:
-    rank, world_size = engine.group.ranks.rank, engine.group.ranks.world_size
+    rank, world_size = engine.mesh.gradient_rank, engine.mesh.gradient_world_size
     for group in engine.deepspeed.optimizer.param_groups:
         for place, parameter in enumerate(group["params"]):
             is_mine = place % world_size == rank
@@ -269,7 +304,7 @@ def _part(name: str, parameter: Any, rank: int, offset: int) -> list[_Slice]:
 
 def _frozen(engine: Engine) -> Iterator[Fragment]:
     """Weights that are not trained, in their own type."""
-    rank, world_size = engine.group.ranks.rank, engine.group.ranks.world_size
+    rank, world_size = engine.mesh.gradient_rank, engine.mesh.gradient_world_size
     for place, (name, parameter) in enumerate(engine.deepspeed.module.named_parameters()):
         if parameter.requires_grad:
             continue

@@ -2,6 +2,8 @@
 
 {"optimizer": "AdamW", "step_counts": {name: updates}, "loss_scale": {…} in fp16, "files": [name],
  "tensors": {"master/name": {"shape", "dtype", "crc32", "pieces": [[file, start, length]]}}}
+
+A piece of some columns of a matrix has two numbers more: the first column and how many; `start` counts among theirs.
 """
 
 import json
@@ -9,10 +11,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.engine.checkpoint.checksum import combined
+from pipeline.engine.checkpoint.columns import Columns, end_in_whole
 from pipeline.errors import CheckpointError
 
 INDEX_NAME = "index.json"
@@ -36,7 +40,9 @@ class Written(NamedTuple):
     num_bytes: int
     """Size."""
     crc32: int
-    """CRC-32 of its bytes."""
+    """CRC-32 of its bytes, spread as they are in the whole tensor."""
+    columns: Columns | None = None
+    """Whose elements they are, where a matrix is divided by columns."""
 
 
 class Piece(NamedTuple):
@@ -45,6 +51,8 @@ class Piece(NamedTuple):
     file: str
     start: int
     length: int
+    columns: Columns | None = None
+    """Whose elements they are, where the matrix is divided by columns."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,13 @@ class Index:
             raise CheckpointError(f"the checkpoint holds no {key}; it is of another model or optimizer")
         return self.tensors[key]
 
-    def stretches(self, key: str, start: int, length: int) -> Iterator[tuple[Piece, int, int]]:
-        """Which pieces cover a stretch of a tensor: each with the first element wanted, of the whole, and how many."""
+    def stretches(
+        self, key: str, start: int, length: int, columns: Columns | None = None
+    ) -> Iterator[tuple[Piece, int, int]]:
+        """Which pieces cover a stretch of a tensor or of such columns of it: with the first element and how many."""
         for piece in self.tensor(key).pieces:
             begin, end = max(start, piece.start), min(start + length, piece.start + piece.length)
-            if begin < end:
+            if piece.columns == columns and begin < end:
                 yield piece, begin, end - begin
 
     @property
@@ -104,7 +114,7 @@ class Index:
         numbers = {name: number for number, name in enumerate(files)}
         tensors = {
             key: {"shape": one.shape, "dtype": one.dtype, "crc32": one.crc32,
-                  "pieces": [(numbers[piece.file], piece.start, piece.length) for piece in one.pieces]}
+                  "pieces": [(numbers[piece.file], *piece[1:3], *(piece.columns or ())) for piece in one.pieces]}
             for key, one in sorted(self.tensors.items())
         }  # fmt: skip
         body = {"optimizer": self.optimizer, "step_counts": self.step_counts, "loss_scale": self.loss_scale,
@@ -119,7 +129,8 @@ def read_index(folder: Path) -> Index:
         files = body["files"]
         tensors = {
             key: TensorRecord(tuple(one["shape"]), one["dtype"], one["crc32"],
-                              tuple(Piece(files[number], start, length) for number, start, length in one["pieces"]))
+                              tuple(Piece(files[number], start, length, Columns(*columns) if columns else None)
+                                    for number, start, length, *columns in one["pieces"]))
             for key, one in body["tensors"].items()
         }  # fmt: skip
         return Index(body["optimizer"], tensors, body["step_counts"], body.get("loss_scale"))
@@ -141,25 +152,41 @@ def index_of(
     by_key: dict[str, list[Written]] = defaultdict(list)
     for one in written:
         by_key[one.key].append(one)
-    tensors = {key: _record(sorted(pieces, key=lambda piece: piece.start)) for key, pieces in by_key.items()}
+    tensors = {key: _record(sorted(pieces, key=_end)) for key, pieces in by_key.items()}
     return Index(optimizer, tensors, step_counts, loss_scale)
 
 
 def _record(pieces: Sequence[Written]) -> TensorRecord:
     first = pieces[0]
-    require_whole(first.key, first.shape, [(piece.start, piece.length) for piece in pieces])
-    crc = combined((piece.crc32, piece.num_bytes) for piece in pieces)
-    return TensorRecord(
-        first.shape, first.dtype, crc, tuple(Piece(piece.file, piece.start, piece.length) for piece in pieces)
-    )
+    require_whole(first.key, first.shape, [(piece.start, piece.length, piece.columns) for piece in pieces])
+    item_bytes = first.num_bytes // max(1, first.length)
+    ends = [0, *(_end(piece) * item_bytes for piece in pieces)]
+    crc = combined((piece.crc32, end - before) for piece, (before, end) in zip(pieces, pairwise(ends), strict=True))
+    found = tuple(Piece(piece.file, piece.start, piece.length, piece.columns) for piece in pieces)
+    return TensorRecord(first.shape, first.dtype, crc, found)
 
 
-def require_whole(key: str, shape: Sequence[int], pieces: Sequence[tuple[int, int]]) -> None:
-    """Raises CheckpointError unless pieces (first element, number), in order, are a whole tensor."""
+def _end(piece: Written) -> int:
+    return end_in_whole(piece.start, piece.length, piece.columns, piece.shape)
+
+
+def require_whole(key: str, shape: Sequence[int], pieces: Iterable[tuple[int, int, Columns | None]]) -> None:
+    """Raises CheckpointError unless pieces (first element, number, of which columns) are a whole tensor."""
+    row = shape[-1] if shape else 1
+    parts: dict[Columns, list[tuple[int, int]]] = defaultdict(list)
+    for start, length, columns in pieces:
+        parts[columns or Columns(0, row)].append((start, length))
+    _require_filled(key, "column", row, sorted(parts))
+    for columns, stretches in parts.items():
+        size = math.prod(shape) if columns.number == row else math.prod(shape) // row * columns.number
+        _require_filled(key, "element", size, sorted(stretches))
+
+
+def _require_filled(key: str, unit: str, size: int, stretches: Sequence[tuple[int, int]]) -> None:
     end = 0
-    for start, length in pieces:
+    for start, length in stretches:
         if start != end:
-            raise CheckpointError(f"{key}: its pieces {'overlap' if start < end else 'have a gap'} at element {end}")
+            raise CheckpointError(f"{key}: its pieces {'overlap' if start < end else 'have a gap'} at {unit} {end}")
         end += length
-    if end != math.prod(shape):
-        raise CheckpointError(f"{key}: its pieces hold {end} of {math.prod(shape)} elements")
+    if end != size:
+        raise CheckpointError(f"{key}: its pieces hold {end} of {size} {unit}s")

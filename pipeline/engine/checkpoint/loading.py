@@ -4,14 +4,15 @@ A checkpoint knows tensors and their pieces, not ranks, so resuming and reshardi
 loading is compared with the checksums that the tensors had when they were saved.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 
 from pipeline.engine.checkpoint.checksum import combined
+from pipeline.engine.checkpoint.columns import Columns, end_in_whole, spread_crc32
 from pipeline.engine.checkpoint.commit import Commit, step_name
 from pipeline.engine.checkpoint.fragments import (
     EMA,
@@ -29,8 +30,8 @@ from pipeline.engine.checkpoint.tensors import DTYPES, TensorReader, as_bytes
 from pipeline.engine.engine import Engine
 from pipeline.errors import CheckpointError
 
-_Digest = tuple[str, int, int, int]
-"""Key, first element, elements, CRC-32 of a stretch."""
+_Digest = tuple[str, int, int, int, Columns | None]
+"""Key, first element, elements, CRC-32 of a piece as it is spread in the whole tensor, whose columns."""
 
 
 def load_checkpoint(engine: Engine, checkpoints: Path, commit: Commit, *, exclude_frozen: bool = False) -> None:
@@ -95,12 +96,13 @@ def _fill(mine: Sequence[Fragment], index: Index, reader: TensorReader) -> list[
     for one in mine:
         saved = DTYPES[index.tensor(one.key).dtype]
         target = one.view if one.view.dtype == saved else torch.empty(one.view.numel(), dtype=saved)
-        reader.read_into(one.key, one.start, target)
+        reader.read_into(one.key, one.start, target, one.columns)
         if target is not one.view:
             one.view.copy_(target)
         if one.is_owned:
-            crc = zlib.crc32(as_bytes(target.to("cpu").contiguous()))
-            digests.append((one.key, one.start, one.view.numel(), crc))
+            data = as_bytes(target.to("cpu").contiguous())
+            crc = spread_crc32(data, saved.itemsize, one.start, one.columns, one.shape)
+            digests.append((one.key, one.start, one.view.numel(), crc, one.columns))
     return digests
 
 
@@ -110,11 +112,12 @@ def _compare(folder: Path, index: Index, digests: Sequence[_Digest]) -> None:
     for digest in digests:
         by_key[digest[0]].append(digest)
     for key, pieces in by_key.items():
-        pieces.sort(key=lambda piece: piece[1])
         record = index.tensor(key)
         size = DTYPES[record.dtype].itemsize
-        require_whole(key, record.shape, [(start, length) for _, start, length, _ in pieces])
-        if combined((crc, length * size) for _, _, length, crc in pieces) != record.crc32:
+        require_whole(key, record.shape, [(start, length, columns) for _, start, length, _, columns in pieces])
+        ends = sorted((end_in_whole(start, length, columns, record.shape) * size, crc)
+                      for _, start, length, crc, columns in pieces)  # fmt: skip
+        if combined((crc, end - before) for (before, _), (end, crc) in pairwise([(0, 0), *ends])) != record.crc32:
             raise CheckpointError(
                 f"{folder.name}: {key} did not arrive as it was saved; check the machines' memory and disks, and resume"
                 " from an older checkpoint"

@@ -17,7 +17,7 @@ def owned(fragments: Iterable[Fragment]) -> list[Fragment]:
 def live(fragments: Sequence[Fragment]) -> list[Part]:
     """Parts that are read from the live state when they are written."""
     return [
-        Part(one.key, one.shape, one.start, one.view.numel(), one.dtype, lambda one=one: _on_host(one))
+        Part(one.key, one.shape, one.start, one.view.numel(), one.dtype, lambda one=one: _on_host(one), one.columns)
         for one in fragments
     ]
 
@@ -41,7 +41,8 @@ class Snapshot:
             size = one.view.numel() * one.dtype.itemsize
             copy = self._memory[offset : offset + size].view(one.dtype)
             copy.copy_(one.view, non_blocking=True)
-            parts.append(Part(one.key, one.shape, one.start, one.view.numel(), one.dtype, lambda copy=copy: copy))
+            parts.append(Part(one.key, one.shape, one.start, one.view.numel(), one.dtype, lambda copy=copy: copy,
+                              one.columns))  # fmt: skip
             offset += size
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)

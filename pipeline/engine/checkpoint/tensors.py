@@ -7,7 +7,6 @@ file is written from memory without a second copy, and nothing in it can act whe
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from pipeline.engine.checkpoint.columns import Columns, spread_crc32
 from pipeline.engine.checkpoint.commit import FileRecord
 from pipeline.engine.checkpoint.index import Index, Written
 from pipeline.errors import CheckpointError
@@ -41,6 +41,8 @@ class Part:
     dtype: torch.dtype
     values: Callable[[], torch.Tensor]
     """Its values on the CPU, 1-D, of that type."""
+    columns: Columns | None = None
+    """Whose elements they are, where a matrix is divided by columns."""
 
     @property
     def num_bytes(self) -> int:
@@ -64,8 +66,9 @@ def write_tensors(folder: Path, name: str, parts: Sequence[Part]) -> tuple[FileR
         for part in parts:
             data = as_bytes(part.values())
             size += _write(file, digest, data)
+            crc = spread_crc32(data, part.dtype.itemsize, part.start, part.columns, part.shape)
             written.append(Written(part.key, part.shape, _NAMES[part.dtype], name, part.start, part.length,
-                                   part.num_bytes, zlib.crc32(data)))  # fmt: skip
+                                   part.num_bytes, crc, part.columns))  # fmt: skip
         os.fsync(file.fileno())
     return FileRecord(name, size, digest.hexdigest()), written
 
@@ -105,9 +108,39 @@ class TensorReader:
         self._folder, self._index = folder, index
         self._files: dict[str, Any] = {}
 
-    def read_into(self, key: str, start: int, target: torch.Tensor) -> None:
-        """Fill a 1-D tensor with a stretch of a tensor, converted to its type. Raises CheckpointError."""
-        for piece, begin, length in self._index.stretches(key, start, target.numel()):
+    def read_into(self, key: str, start: int, target: torch.Tensor, columns: Columns | None = None) -> None:
+        """Fill a 1-D tensor with a stretch of a tensor, or of some columns of it, converted to its type.
+
+        Raises:
+            CheckpointError: There is no such tensor, or its file cannot be read.
+        """
+        written = {piece.columns for piece in self._index.tensor(key).pieces}
+        if columns in written:
+            self._read_alike(key, start, target, columns)
+        elif columns is not None:  # of rows that are whole, or cut at other columns
+            self._read_rows(key, start, target, columns, {None: slice(None)})
+        else:
+            self._read_rows(key, start, target, None, {one: slice(one.first, one.first + one.number)
+                                                       for one in written if one})  # fmt: skip
+
+    def _read_rows(self, key: str, start: int, target: torch.Tensor, columns: Columns | None, parts: Any) -> None:
+        """Read the whole rows that a stretch touches, part by part, and take the stretch out of them."""
+        shape = self._index.tensor(key).shape
+        width = columns.number if columns else shape[-1]
+        first, last = start // width, -(-(start + target.numel()) // width)
+        rows = target.new_empty(last - first, shape[-1])
+        for part, place in parts.items():
+            size = part.number if part else shape[-1]
+            values = target.new_empty((last - first) * size)
+            self.read_into(key, first * size, values, part)
+            rows[:, place] = values.view(-1, size)
+        if columns:
+            rows = rows[:, columns.first : columns.first + width]
+        target.copy_(rows.reshape(-1)[start - first * width :][: target.numel()])
+
+    def _read_alike(self, key: str, start: int, target: torch.Tensor, columns: Columns | None) -> None:
+        """Read where it was written in the same columns."""
+        for piece, begin, length in self._index.stretches(key, start, target.numel(), columns):
             first = begin - piece.start
             values = self._slice(piece.file, key)[first : first + length]
             target[begin - start : begin - start + length].copy_(values)

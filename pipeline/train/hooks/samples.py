@@ -53,6 +53,8 @@ class SamplesHook:
         """Generate when it is time."""
         if info.step % self._settings.every_steps == 0 or info.is_last:
             self.write(info.step)
+        if info.is_last:
+            self._rows.close()
 
     def write(self, step: int) -> None:
         """Generate; a model that gives no finite logits is told of and writes none."""

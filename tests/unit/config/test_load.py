@@ -156,6 +156,9 @@ def test_an_override_that_fits_nothing_is_named(override: str, message: str) -> 
         ("engine={attention: eager, sequence_parallel: 2}", "attention (eager) must be sdpa or flash_attention_2 with"),
         ("engine.sequence_parallel=3", "data.sequence_length (32) must be a multiple of engine.sequence_parallel (3)"),
         ("engine.sequence_parallel=8", "engine.sequence_parallel (8) must divide model.num_heads (4)"),
+        ("engine={tensor_parallel: 2, zero_stage: 3}", "zero_stage (3) must be at most 2 with tensor_parallel above 1"),
+        ("engine={tensor_parallel: 2, sequence_parallel: 2}", "sequence_parallel (2) must be 1 with tensor_parallel"),
+        ("engine.tensor_parallel=4", "engine.tensor_parallel (4) must divide model.num_key_value_heads (2)"),
         ("data.sources.0.weight=0", "sources need at least one weight above 0"),
     ],
 )

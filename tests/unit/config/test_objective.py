@@ -18,16 +18,21 @@ def run(**changes: Any) -> RunConfig:
 
 @pytest.mark.parametrize("form", ["bert", "modernbert"])
 def test_encoders_learn_masked_tokens(form: str) -> None:
-    model = {"type": form, **SIZES}
-    assert run(model=model, objective={"type": "masked"}).objective.model_dump() == {
+    model, sdpa = {"type": form, **SIZES}, {"attention": "sdpa"}
+    assert run(model=model, objective={"type": "masked"}, engine=sdpa).objective.model_dump() == {
         "type": "masked", "share": 0.15, "whole_words": False,
     }  # fmt: skip
     with pytest.raises(ConfigError, match=rf"objective.type \(causal\) must be masked when model.type is {form}"):
-        run(model=model)
+        run(model=model, engine=sdpa)
     with pytest.raises(ConfigError, match=r"data.sequence_length \(32\) must be at most model.max_positions \(16\)"):
-        run(model=model | {"max_positions": 16}, objective={"type": "masked"})
+        run(model=model | {"max_positions": 16}, objective={"type": "masked"}, engine=sdpa)
     with pytest.raises(ConfigError, match=r"model: hidden_size \(64\) must be a multiple of num_heads \(5\)"):
-        run(model=model | {"num_heads": 5}, objective={"type": "masked"})
+        run(model=model | {"num_heads": 5}, objective={"type": "masked"}, engine=sdpa)
+
+
+def test_local_attention_needs_a_mask() -> None:
+    with pytest.raises(ConfigError, match=r"engine.attention \(documents\) must be sdpa or eager when model.type"):
+        run(model={"type": "modernbert", **SIZES}, objective={"type": "masked"})
 
 
 def test_decoders_learn_the_next_token() -> None:

@@ -57,7 +57,12 @@ def test_a_recipe_is_as_large_as_its_name_says(size: str, millions: int) -> None
     assert recipe.duration.tokens == pytest.approx(20 * parameters, rel=0.05)
 
 
-@pytest.mark.parametrize("size", [*SIZES, "demo"])
+def test_the_recipe_of_masked_tokens_is_a_base_model() -> None:
+    recipe = load(RunConfig, ROOT / "configs" / "pretrain" / "mlm.yaml")
+    assert abs(count_parameters(recipe, 32_768) / 126e6 - 1) < 0.05
+
+
+@pytest.mark.parametrize("size", [*SIZES, "demo", "mlm", "shakespeare_char", "shakespeare_char_large"])
 def test_a_recipe_shows_what_it_would_do(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(ROOT / "configs" / "pretrain" / f"{size}.yaml"), "--dry-run"]) == 0
     said = capsys.readouterr()

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.batch import IGNORED, Rows
+from pipeline.data.loader import Loader, Share
 from pipeline.data.noise import PADDING, Noise, Words, most_chosen
+from tests.unit.data.test_loader import Numbers, order_of
 
 VOCABULARY, MASK, PAD, END = 100, 99, 0, 1
 ORDINARY = (np.arange(VOCABULARY) > END) & (np.arange(VOCABULARY) != MASK)
@@ -111,6 +114,30 @@ def test_words_are_chosen_whole(length: int, share: float, seed: int) -> None:
         chosen = set(np.flatnonzero(rows.labels[row] != IGNORED))
         assert all(chosen.isdisjoint(word) or chosen.issuperset(word) for word in words)
         assert len(chosen) <= most_chosen(share, length)
+
+
+def seen(rank: int, world_size: int, micro_size: int, step: int) -> dict[int, tuple[list[int], ...]]:
+    """Inputs, labels and positions by their place in the global batch, as one rank's loader gives them."""
+    share = Share(rank, world_size, micro_size)
+    hides = Noise(5, 0.3, 12_000, 3, np.arange(12_001) < 12_000)
+    micro_batches = Loader(Numbers(), order_of(10), share, 3, noise=hides).batch(step).micro_batches
+    mine, rows = share.rows(np.arange(10))
+    found = {}
+    for place, row in zip(mine.tolist(), rows.tolist(), strict=True):
+        one, number = micro_batches[row // micro_size], row % micro_size
+        positions = torch.arange(4) if one.position_ids is None else one.position_ids[number]
+        found[place] = tuple(values.tolist() for values in (one.input_ids[number], one.labels[number], positions))
+    return found
+
+
+@pytest.mark.parametrize(("world_size", "micro_size"), [(1, 3), (2, 1), (2, 4), (3, 2)])
+def test_ranks_and_micro_batches_see_the_noise_of_the_sample(world_size: int, micro_size: int) -> None:
+    for step in range(4):
+        whole = seen(0, 1, 10, step)
+        parts = [seen(rank, world_size, micro_size, step) for rank in range(world_size)]
+        assert {place: one for part in parts for place, one in part.items()} == whole
+        assert all(label in (IGNORED, *range(12_000)) for _, labels, _ in whole.values() for label in labels)
+    assert sum(labels != [IGNORED] * 4 for _, labels, _ in whole.values()) == 10
 
 
 def test_whole_words_come_near_the_share() -> None:

@@ -39,6 +39,17 @@ def test_the_algorithms_differ() -> None:
     assert all(-20 < score < 0 and score != int(score) for score in scores[1])
 
 
+def test_of_characters_each_is_a_piece() -> None:
+    texts = small_texts(300)
+    tokenizer = train_tokenizer(texts, config("char"))
+    characters = set("".join(texts))
+    assert tokenizer.vocab_size == 4 + len(CONTROL_TOKENS) + 256 + len(characters)
+    assert [tokenizer.decode([id_]) for id_ in tokenizer.encode(texts[0])] == list(texts[0])
+    assert "\n" in characters
+    for text in (texts[1], "  \u4e2d\u2581\n\n"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_back(tokenizer: SentencePieceTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text

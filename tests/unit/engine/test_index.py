@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.checkpoint.checksum import combined
+from pipeline.engine.checkpoint.columns import Columns
 from pipeline.engine.checkpoint.index import Index, Piece, Written, index_of, read_index
 from pipeline.engine.checkpoint.tensors import Part, TensorReader, as_bytes, write_tensors
 from pipeline.errors import CheckpointError
+
+Stretch = tuple[int, int, Columns | None]
+"""First element, the one behind the last, and whose elements they are."""
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8))
@@ -54,6 +58,73 @@ def test_a_tensor_comes_back_however_it_was_cut(
         assert torch.equal(target, whole.reshape(-1)[start:end])
     assert torch.equal(reader.whole("master/w"), whole)
     assert index.tensor("master/w").crc32 == zlib.crc32(as_bytes(whole.reshape(-1)))
+
+
+@st.composite
+def divided_by_columns(draw: st.DrawFn) -> tuple[torch.Tensor, list[list[Stretch]]]:
+    """A matrix, and how it is divided when it is written and when it is read: by columns, and those anywhere."""
+    rows, columns = draw(st.integers(1, 6)), draw(st.integers(1, 8))
+
+    def division() -> list[Stretch]:
+        bounds = sorted({0, columns, *draw(st.lists(st.integers(0, columns), max_size=3))})
+        found = []
+        for first, last in pairwise(bounds):
+            size = rows * (last - first)
+            at = sorted({0, size, *draw(st.lists(st.integers(0, size), max_size=3))})
+            part = Columns(first, last - first) if len(bounds) > 2 else None
+            found += [(start, end, part) for start, end in pairwise(at)]
+        return found
+
+    return torch.arange(float(rows * columns)).reshape(rows, columns), [division(), division()]
+
+
+@given(divided_by_columns())
+def test_a_matrix_comes_back_in_other_columns(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[torch.Tensor, list[list[Stretch]]]
+) -> None:
+    """Its checksum is zlib's of the whole, whatever columns it was written in."""
+    whole, (written_at, read_at) = case
+    folder, written = tmp_path_factory.mktemp("columns"), []
+    for rank, (start, end, columns) in enumerate(written_at):
+        values = of_columns(whole, columns)[start:end].clone()
+        part = Part("master/w", tuple(whole.shape), start, end - start, whole.dtype, lambda v=values: v, columns)
+        written += write_tensors(folder, f"rank-{rank}", [part])[1]
+    index = index_of("AdamW", reversed(written), {})
+    (folder / "index.json").write_bytes(index.to_bytes())
+    assert read_index(folder) == index
+    assert index.tensor("master/w").crc32 == zlib.crc32(as_bytes(whole.reshape(-1)))
+    reader = TensorReader(folder, index)
+    for start, end, columns in read_at:
+        target = torch.empty(end - start)
+        reader.read_into("master/w", start, target, columns)
+        assert torch.equal(target, of_columns(whole, columns)[start:end])
+    assert torch.equal(reader.whole("master/w"), whole)
+
+
+def of_columns(whole: torch.Tensor, columns: Columns | None) -> torch.Tensor:
+    part = whole[:, columns.first : columns.first + columns.number] if columns else whole
+    return part.reshape(-1).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "fault"),
+    [
+        ([(0, 2, 0, 1), (0, 2, 2, 1)], "its pieces have a gap at column 1"),
+        ([(0, 4, 0, 2), (0, 4, 1, 2)], "its pieces overlap at column 2"),
+        ([(0, 4, 0, 2)], "its pieces hold 2 of 3 columns"),
+        ([(0, 3, 0, 2), (0, 2, 2, 1)], "its pieces hold 3 of 4 elements"),
+        ([(0, 4, 0, 2), (1, 1, 2, 1)], "its pieces have a gap at element 0"),
+    ],
+)
+def test_columns_that_are_no_whole_matrix_are_never_committed(
+    pieces: list[tuple[int, int, int, int]], fault: str
+) -> None:
+    written = [
+        Written("master/w", (2, 3), "F32", "a", start, length, 4 * length, 0, Columns(first, number))
+        for start, length, first, number in pieces
+    ]
+    with pytest.raises(CheckpointError, match=f"master/w: {fault}"):
+        index_of("AdamW", written, {})
 
 
 def write(folder: Path, key: str, whole: torch.Tensor, cuts: list[int]) -> Index:

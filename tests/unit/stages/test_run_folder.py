@@ -67,6 +67,7 @@ MAY_CHANGE = [
     ("optimizer.eps=1e-6", "optimizer.eps", 1e-8, 1e-6),
     ("optimizer.weight_decay=0", "optimizer.weight_decay", 0.1, 0.0),
     ("optimizer.decay_embeddings=false", "optimizer.decay_embeddings", True, False),
+    ("optimizer.state_precision=8bit", "optimizer.state_precision", "fp32", "8bit"),
     ("ema.decay=0.999", "ema.decay", None, 0.999),
 ]
 

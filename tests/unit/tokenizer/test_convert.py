@@ -92,6 +92,12 @@ def test_a_dummy_prefix_is_kept(tmp_path: Path) -> None:
     verify_conversion(tokenizer, tmp_path, [*HARD_TEXTS[:-1], *library_texts("json/*.py", 3)])
 
 
+def test_a_model_of_characters_has_an_exact_form(tmp_path: Path) -> None:
+    tokenizer = SentencePieceTokenizer(train(model_type="char", hard_vocab_limit=False))
+    write_huggingface(tokenizer, tmp_path)
+    verify_conversion(tokenizer, tmp_path, [*HARD_TEXTS[:-1], *library_texts("json/*.py", 3)])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

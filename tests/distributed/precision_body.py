@@ -1,4 +1,4 @@
-"""Bodies that train in fp16, whose loss scale falls."""
+"""Bodies that train in fp16, whose loss scale falls, and in fp8."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,20 @@ from typing import Any
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
-from pipeline.engine.engine import Engine
+from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.filling import fill
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.process_group import ProcessGroup
+from pipeline.models.build import empty_model
+from pipeline.models.forms import decoder_config
+from pipeline.models.fp8 import use_fp8
+from pipeline.models.initialization import initial_weights
+from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.train.hooks.metrics import MetricsHook, Totals
 from pipeline.train.hooks.skipped import SkippedUpdates
 from pipeline.train.loop import StepInfo, run, steps
-from tests.distributed.training_body import rank_batch, run_config, save, start, weights_digest
+from tests.distributed.training_body import VOCABULARY, rank_batch, run_config, save, start, train, weights_digest
 from tests.unit.train.rows import Rows
 
 STEPS, SAVED_AT = 12, 4
@@ -63,3 +69,23 @@ def trained(engine: Engine, first: int, end: int, totals: Totals) -> tuple[list[
     batches = (rank_batch(step, ranks.rank, ranks.world_size) for step in range(first, end))
     run(steps(engine, batches, lambda step: 1.0, lambda made: False), [metrics, skipped, tell])
     return told, metrics.totals()
+
+
+def eight_bits(stages: list[int], num_steps: int) -> list[dict[str, Any]]:
+    """Of each stage: losses in bf16 and with products in fp8, as a GPU would take them; and how many layers do so."""
+    group, found = ProcessGroup(ranks_from_environment(), 60), []
+    for stage in stages:
+        config, losses = run_config(zero_stage=stage), []
+        for is_narrow in (False, True):
+            with partitioned(config, group):
+                model = empty_model(decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0), "fp32", "eager")
+            if is_narrow:
+                use_fp8(model, emulate=True)
+            engine = Engine(CausalLoss(model), config, group)
+            fill(engine, initial_weights(model, config.seed))
+            losses.append(train(engine, range(num_steps)))
+            engine.close()
+        narrow = [name for name, module in model.named_modules() if type(module).__name__ == "Float8Linear"]
+        found.append({"bf16": losses[0], "fp8": losses[1], "layers": narrow})
+    group.close()
+    return found

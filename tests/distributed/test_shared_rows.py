@@ -1,4 +1,4 @@
-"""A run whose ranks share sequences reads, measures and logs what one does whose ranks share nothing."""
+"""A run whose ranks share sequences or layers reads, measures and logs what one does whose ranks share nothing."""
 
 import math
 from pathlib import Path
@@ -34,8 +34,9 @@ def test_a_run_goes_on_with_ranks_that_share_or_do_not(tmp_path: Path, corpus: P
     shared, plain = (write_recipe(tmp_path / name, corpus, **settings) for name in ("shared.yaml", "plain.yaml"))
     for recipe, world_size, words in (
         (shared, 2, ("duration.steps=2", "engine.sequence_parallel=2")),
-        (shared, 2, ("duration.steps=4",)),
-        (plain, 1, ("duration.steps=4",)),
+        (shared, 2, ("duration.steps=4", "engine.tensor_parallel=2")),
+        (shared, 2, ("duration.steps=6",)),
+        (plain, 1, ("duration.steps=6",)),
     ):
         with Job(recipe, world_size, *words) as job:
             job.done()
@@ -44,7 +45,7 @@ def test_a_run_goes_on_with_ranks_that_share_or_do_not(tmp_path: Path, corpus: P
     for name, value in found.items():
         assert math.isclose(value, expected[name], rel_tol=1e-5), name
     first, second, alone = (ledger(run.with_suffix(""), rank) for run, rank in ((shared, 0), (shared, 1), (plain, 0)))
-    assert all(first[step] == second[step] == alone[step] for step in (1, 2))
-    assert first[3] != second[3]
+    assert all(first[step] == second[step] == alone[step] for step in (1, 2, 3, 4))
+    assert first[5] != second[5]
     opened = open_explained(shared.with_suffix(""))
-    assert [explain_step(opened, step).world_size for step in (2, 3)] == [1, 2]
+    assert [explain_step(opened, step).world_size for step in (2, 4, 5)] == [1, 1, 2]

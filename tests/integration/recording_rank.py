@@ -1,22 +1,28 @@
-"""Python imports this at its start where this folder is on its path: a rank writes down what its model is given.
-
-`RECORDS` names the folder; a line for each forward pass that is learned from. `KILL` says `rank:step`: that rank ends
-itself by SIGKILL in the middle of that step.
-"""
+"""A rank that writes down what its model is given."""
 
 import json
 import os
 import signal
 from pathlib import Path
 
+import torch
+
+from pipeline.cli import main
+from pipeline.engine.engine import Engine
+from pipeline.objectives.causal import CausalLoss
+
+
+def train(words: list[str], folder: str, kill: str) -> int:
+    """Train, and write a line to the folder for each forward pass that is learned from.
+
+    `kill` says `rank:step`: that rank ends itself by SIGKILL in the middle of that step.
+    """
+    record(Path(folder), int(os.environ["RANK"]), kill)
+    return main(words)
+
 
 def record(folder: Path, rank: int, kill: str) -> None:
     """Put a writer in front of the forward pass of this process."""
-    import torch
-
-    from pipeline.engine.engine import Engine
-    from pipeline.objectives.causal import CausalLoss
-
     train_step, forward, made = Engine.train_step, CausalLoss.forward, {"step": 0}
 
     def noted_step(engine, batch, learning_rate_share):
@@ -34,7 +40,3 @@ def record(folder: Path, rank: int, kill: str) -> None:
         return forward(loss, input_ids, labels, position_ids, bounds)
 
     Engine.train_step, CausalLoss.forward = noted_step, noted_forward
-
-
-if "RANK" in os.environ and "RECORDS" in os.environ:
-    record(Path(os.environ["RECORDS"]), int(os.environ["RANK"]), os.environ["KILL"])
