@@ -26,10 +26,8 @@ $(INSTALLED): pyproject.toml constraints.txt launch/preflight.py
 demo: $(INSTALLED)
 	$(BIN)/python -m launch.demo
 
-# Unit tests start no ranks and share nothing: two processes, one thread each, whole files so that fixtures are made once.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses=2 --dist=loadfile
-	$(BIN)/python -m pytest tests --ignore=tests/unit --ignore=tests/system
+	$(BIN)/python -m pytest tests --ignore=tests/system
 
 test-system: $(INSTALLED)
 	$(BIN)/python -m pytest tests/system
