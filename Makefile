@@ -21,6 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt launch/preflight.py
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet torch numpy
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/fp8 torchao
 	@touch $@
 
 demo: $(INSTALLED)

@@ -1,5 +1,6 @@
 """Bodies that train in fp16, whose loss scale falls, and in fp8."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def trained(engine: Engine, first: int, end: int, totals: Totals) -> tuple[list[
 
 def eight_bits(stages: list[int], num_steps: int) -> list[dict[str, Any]]:
     """Of each stage: losses in bf16 and with products in fp8, as a GPU would take them; and how many layers do so."""
+    sys.path.append(f"{sys.prefix}/fp8")  # where `make install` puts torchao, which transformers would always import
     group, found = ProcessGroup(ranks_from_environment(), 60), []
     for stage in stages:
         config, losses = run_config(zero_stage=stage), []
