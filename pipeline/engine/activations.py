@@ -26,11 +26,19 @@ _PARTITIONED = "aot_eager_decomp_partition"
 
 @dataclass(frozen=True)
 class PassMemory:
-    """Bytes alive at the worst moment of a micro batch's passes; weights and their gradients are left out."""
+    """Most bytes alive in a micro batch's passes; weights, their gradients and buffers for these are left out."""
 
-    activations: int
+    forward: int
+    """Until the first gradient of a weight is there: the forward pass, the loss and its gradient."""
+    backward: int
+    """From then on."""
     logits: int
-    """What is as wide as the vocabulary."""
+    """Of the larger of the two, what is as wide as the vocabulary."""
+
+    @property
+    def most(self) -> int:
+        """The larger of the two."""
+        return max(self.forward, self.backward)
 
 
 def pass_memory(
@@ -48,25 +56,22 @@ def pass_memory(
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         objective = make()
         prepare_blocks(objective, config, backend=_PARTITIONED)
+        parts = [torch.zeros(part.shape, dtype=part.dtype) for part in _parts(micro_batch)]
+        alive = _Alive(vocab_size, [*objective.parameters(), *objective.buffers(), *parts])
         for parameter in objective.parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(_drop_gradient)
-        parts = [torch.zeros(part.shape, dtype=part.dtype) for part in _parts(micro_batch)]
+                parameter.register_post_accumulate_grad_hook(alive.take)
         objective(*parts).backward()  # which compiles
-        alive = _Alive(vocab_size, [*objective.parameters(), *objective.buffers(), *parts])
+        alive.begin()
         with alive:
             objective(*parts).backward()
-    return PassMemory(**alive.worst)
+    forward, backward = (sum(one.values()) for one in alive.worst)
+    return PassMemory(forward, backward, alive.worst[backward > forward]["logits"])
 
 
 def _parts(micro_batch: MicroBatch) -> list[torch.Tensor]:
     parts = [micro_batch.input_ids, micro_batch.labels]
     return parts if micro_batch.position_ids is None else [*parts, micro_batch.position_ids]
-
-
-def _drop_gradient(parameter: torch.Tensor) -> None:
-    """DeepSpeed takes a gradient into a buffer of its own as soon as it is there."""
-    parameter.grad = None
 
 
 class _Alive(TorchDispatchMode):
@@ -76,8 +81,18 @@ class _Alive(TorchDispatchMode):
         super().__init__()
         self._vocab_size = vocab_size
         self._seen = {tensor.untyped_storage()._cdata for tensor in known}
-        self._now = {"activations": 0, "logits": 0}
-        self.worst = dict(self._now)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a forward pass."""
+        self._now = {"others": 0, "logits": 0}
+        self.worst = (dict(self._now), dict(self._now))
+        self._has_gradients = False
+
+    def take(self, parameter: torch.Tensor) -> None:
+        """A weight's gradient is there; DeepSpeed takes it at once into a buffer of its own."""
+        parameter.grad = None
+        self._has_gradients = True
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -95,12 +110,13 @@ class _Alive(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if storage._cdata in self._seen:
             return
-        kind = "logits" if tensor.ndim and tensor.shape[-1] == self._vocab_size else "activations"
+        kind = "logits" if tensor.ndim and tensor.shape[-1] == self._vocab_size else "others"
         self._seen.add(storage._cdata)
         self._now[kind] += storage.nbytes()
         weakref.finalize(storage, self._drop, storage._cdata, kind, storage.nbytes())
-        if sum(self._now.values()) > sum(self.worst.values()):
-            self.worst = dict(self._now)
+        worst = self.worst[self._has_gradients]
+        if sum(self._now.values()) > sum(worst.values()):
+            worst.update(self._now)
 
     def _drop(self, key: int, kind: str, size: int) -> None:
         self._seen.discard(key)
