@@ -28,9 +28,9 @@ from tests.unit.small import CONTROL_TOKENS, small_corpus, small_texts, small_to
 CONFIGS = [
     {"form": "modernbert", "zero_stage": 0, "precision": "fp32"},
     {"form": "modernbert", "zero_stage": 1, "precision": "fp32", "attention": "sdpa", "compile": True},
-    {"form": "modernbert", "zero_stage": 3, "precision": "fp32", "activation_checkpointing": True},
+    {"form": "modernbert", "zero_stage": 3, "precision": "fp32", "recompute": "full"},
     {"form": "modernbert", "zero_stage": 2, "precision": "bf16", "attention": "sdpa"},
-    {"form": "bert", "zero_stage": 2, "precision": "fp32", "attention": "sdpa", "activation_checkpointing": True},
+    {"form": "bert", "zero_stage": 2, "precision": "fp32", "attention": "sdpa", "recompute": "full"},
     {"form": "bert", "zero_stage": 3, "precision": "fp32"},
 ]
 STEPS = 6

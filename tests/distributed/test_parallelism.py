@@ -19,7 +19,7 @@ SEQUENCE = [
 TENSOR = [
     {**PLAIN, "tensor_parallel": 2, "zero_stage": 0},
     {**PLAIN, "tensor_parallel": 2, "attention": "eager"},
-    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "activation_checkpointing": True},
+    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "recompute": "full"},
     {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "offload_optimizer": True},
     {**PACKED, "tensor_parallel": 2, "precision": "bf16"},
 ]
