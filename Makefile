@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Sends signals to its own process, which a worker would take for its end.
+SIGNALS := tests/unit/launch/test_processes.py
 
 .PHONY: demo test test-system chaos check install clean
 .DELETE_ON_ERROR:
@@ -27,8 +29,10 @@ $(INSTALLED): pyproject.toml constraints.txt launch/preflight.py
 demo: $(INSTALLED)
 	$(BIN)/python -m launch.demo
 
+# Unit tests start no ranks and share nothing: two processes, one thread each, whole files so that fixtures are made once.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest tests --ignore=tests/system
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --ignore=$(SIGNALS) --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest $(SIGNALS) tests/distributed tests/faults tests/integration
 
 test-system: $(INSTALLED)
 	$(BIN)/python -m pytest tests/system

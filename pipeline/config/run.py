@@ -160,7 +160,7 @@ class RunConfig(Config):
         if size > 1 and self.adapter.type != "none":
             raise ValueError(f"adapter.type ({self.adapter.type}) must be none with engine.tensor_parallel above 1")
         for name in ("num_heads", "num_key_value_heads", "intermediate_size"):
-            if isinstance(self.model, Decoder) and (number := getattr(self.model, name, size)) % size:
+            if isinstance(self.model, Decoder) and (number := getattr(self.model, name, None) or size) % size:
                 raise ValueError(f"engine.tensor_parallel ({size}) must divide model.{name} ({number})")
         return self
 

@@ -10,7 +10,7 @@ STAGES = [
     {"zero_stage": 1, "precision": "bf16"},
     {"zero_stage": 2, "precision": "bf16"},
     {"zero_stage": 3, "precision": "bf16"},
-    {"zero_stage": 2, "precision": "bf16", "offload_optimizer": True},
+    {"zero_stage": 2, "precision": "bf16", "offload": {"optimizer": "cpu"}},
 ]
 CONFIGS = [{**stage, "optimizer": optimizer} for stage in STAGES for optimizer in (BYTES, FULL)]
 

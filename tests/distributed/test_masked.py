@@ -28,9 +28,9 @@ from tests.unit.small import CONTROL_TOKENS, small_corpus, small_texts, small_to
 CONFIGS = [
     {"form": "modernbert", "zero_stage": 0, "precision": "fp32"},
     {"form": "modernbert", "zero_stage": 1, "precision": "fp32", "attention": "sdpa", "compile": True},
-    {"form": "modernbert", "zero_stage": 3, "precision": "fp32", "activation_checkpointing": True},
+    {"form": "modernbert", "zero_stage": 3, "precision": "fp32", "recompute": "full"},
     {"form": "modernbert", "zero_stage": 2, "precision": "bf16", "attention": "sdpa"},
-    {"form": "bert", "zero_stage": 2, "precision": "fp32", "attention": "sdpa", "activation_checkpointing": True},
+    {"form": "bert", "zero_stage": 2, "precision": "fp32", "attention": "sdpa", "recompute": "full"},
     {"form": "bert", "zero_stage": 3, "precision": "fp32"},
 ]
 STEPS = 6
@@ -68,7 +68,8 @@ def runs(tmp_path_factory) -> SimpleNamespace:
         "model": {"type": "modernbert", "hidden_size": 32, "intermediate_size": 48, "num_layers": 3, "num_heads": 4,
                   "max_positions": 64, "local_attention": 8},
         "objective": {"type": "masked", "whole_words": True},
-        "engine": {"zero_stage": 2, "precision": "fp32", "compile": False, "timeout_seconds": 60},
+        "engine": {"zero_stage": 2, "precision": "fp32", "compile": False, "attention": "sdpa",
+                   "timeout_seconds": 60},
         "checkpoints": {"every_steps": 3, "keep_last": 6}, "evaluation": {"every_steps": 3, "max_sequences": 8},
     }  # fmt: skip
     data = {"type": "corpus", "sources": [{"corpus": str(folder / "corpus"), "source": "small"}],

@@ -19,8 +19,8 @@ SEQUENCE = [
 TENSOR = [
     {**PLAIN, "tensor_parallel": 2, "zero_stage": 0},
     {**PLAIN, "tensor_parallel": 2, "attention": "eager"},
-    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "activation_checkpointing": True},
-    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "offload_optimizer": True},
+    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "recompute": "full"},
+    {**PACKED, "tensor_parallel": 2, "zero_stage": 2, "offload": {"optimizer": "cpu"}},
     {**PACKED, "tensor_parallel": 2, "precision": "bf16"},
 ]
 FOUR_RANKS = [{**PACKED, "sequence_parallel": 2}, {**PACKED, "sequence_parallel": 4}]

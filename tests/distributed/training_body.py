@@ -72,8 +72,9 @@ def start(config: RunConfig, group: ProcessGroup) -> Engine:
     model_config = decoder_config(config.model, VOCABULARY, eos_id=0, pad_id=0)
     with partitioned(config, group):
         model = empty_model(model_config, "fp32", config.engine.attention)
+    weights = initial_weights(model, config.seed)  # of the whole model: ranks that share layers cut it
     engine = Engine(CausalLoss(model, z_loss=config.objective.z_loss), config, group)
-    fill(engine, initial_weights(model, config.seed))
+    fill(engine, weights)
     return engine
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from pipeline.errors import CheckpointError
 from pipeline.models.build import fresh_model
 from pipeline.models.forms import decoder_config
-from pipeline.models.safetensors_folder import folder_digest, read_form, read_weights, weight_files
+from pipeline.models.safetensors_folder import folder_digest, folder_weights, read_form, weight_files
 from tests.unit.models.decoder_forms import decoder
 
 WEIGHTS = "model.safetensors"
@@ -29,7 +29,8 @@ def empty(folder: Path):
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:
-    return dict(read_weights(folder, empty(folder)))
+    weights = folder_weights(folder, empty(folder))
+    return {name: weights.read(name) for name in weights.shapes}
 
 
 def change(folder: Path, **changes) -> None:
@@ -53,14 +54,17 @@ def test_weights_in_several_files_are_those_of_one(tmp_path, form):
     assert folder_digest(whole) != folder_digest(parts)
 
 
-def test_no_more_than_one_weight_is_read_at_a_time(tmp_path):
-    """What lies behind the first is not looked at before it is asked for."""
+def test_a_weight_is_read_when_it_is_asked_for(tmp_path):
+    """One that is missing is told of at once, by the names alone."""
     folder = write(tmp_path / "model", "llama")
+    rewrite(folder, lambda weights: weights.update({"model.norm.weight": torch.ones(3)}))
+    weights = folder_weights(folder, empty(folder))
+    assert weights.read("model.embed_tokens.weight").ndim == 2
+    with pytest.raises(CheckpointError, match=r"weight model.norm.weight is torch.float32 of shape \(3,\)"):
+        weights.read("model.norm.weight")
     rewrite(folder, lambda weights: weights.pop("model.norm.weight"))
-    weights = read_weights(folder, empty(folder))
-    assert next(weights)[0] == "model.embed_tokens.weight"
     with pytest.raises(CheckpointError, match=r"has no weight model.norm.weight; is it whole\?"):
-        list(weights)
+        folder_weights(folder, empty(folder))
 
 
 def test_older_files_are_read(tmp_path):

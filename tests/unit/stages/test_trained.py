@@ -119,7 +119,8 @@ def test_the_average_that_a_run_kept_is_started_from_and_exported(run: Path, tmp
     small_checkpoint(run / "checkpoints", 5, tensors, read_commit(run / "checkpoints" / step_name(4)).state)
     expected = dict(kept.named_parameters())
     config = recipe(tmp_path / "tuned", run, model={"type": "checkpoint", "run": str(run), "ema": True})
-    found = build(config, tokenizer, torch.device("cpu"))
+    found = build(config, tokenizer, torch.device("cpu"), open_base(config, tokenizer))
+    fill_model(found.loss.model, found.weights)
     assert_same(found.loss.model, expected)
     values = {"stage": "export", "run": str(run), "output": str(tmp_path / "out"), "ema": True, "dtype": "fp32"}
     output = export(validate(ExportConfig, values, "test"))

@@ -36,7 +36,13 @@ def room(step: int) -> Counter[int]:
 def hook_of(tracker: Rows, totals: Totals) -> MetricsHook:
     ranks = SimpleNamespace(is_main=True, world_size=1)
     group = SimpleNamespace(ranks=ranks, sum=lambda tensor: tensor, max=lambda value: value)
-    engine: Any = SimpleNamespace(group=group, norm_name="gradient", norm=lambda: 1.0, learning_rate=lambda: 1e-3)
+    engine: Any = SimpleNamespace(
+        group=group,
+        mesh=SimpleNamespace(ranks_per_row=1),
+        norm_name="gradient",
+        norm=lambda: 1.0,
+        learning_rate=lambda: 1e-3,
+    )
     return MetricsHook(cast(Engine, engine), tracker, EVERY, totals, room, flops=lambda length: float(length), peak=1e6,
                        squared_norm=lambda: torch.tensor(9.0), sources=SOURCES)  # fmt: skip
 
