@@ -7,7 +7,6 @@ decides what is kept in between.
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,26 +18,10 @@ from torch.utils._pytree import tree_leaves
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import MicroBatch
 from pipeline.engine.engine import prepare_blocks
+from pipeline.engine.memory import PassMemory
 
 _PARTITIONED = "aot_eager_decomp_partition"
 """torch.compile's partitioner, without the code that it would generate."""
-
-
-@dataclass(frozen=True)
-class PassMemory:
-    """Most bytes alive in a micro batch's passes; weights, their gradients and buffers for these are left out."""
-
-    forward: int
-    """Until the first gradient of a weight is there: the forward pass, the loss and its gradient."""
-    backward: int
-    """From then on."""
-    logits: int
-    """Of the larger of the two, what is as wide as the vocabulary."""
-
-    @property
-    def most(self) -> int:
-        """The larger of the two."""
-        return max(self.forward, self.backward)
 
 
 def pass_memory(
@@ -48,7 +31,7 @@ def pass_memory(
 
     Args:
         config: What is recomputed and compiled.
-        make: Makes the objective, whose parameters have the type that it computes in.
+        make: Makes the objective, uncompiled, whose parameters have the type that it computes in.
         micro_batch: Its contents do not matter.
         vocab_size: Width of the logits.
         device: Where it would run, which decides on kernels.
@@ -93,6 +76,9 @@ class _Alive(TorchDispatchMode):
         """A weight's gradient is there; DeepSpeed takes it at once into a buffer of its own."""
         parameter.grad = None
         self._has_gradients = True
+
+    supports_higher_order_operators = True
+    """Compiled recomputation is one."""
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:

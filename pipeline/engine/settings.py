@@ -12,6 +12,7 @@ from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
 from pipeline.engine.eight_bit import adamw_8bit
 from pipeline.engine.lion import Lion
+from pipeline.engine.memory import BUCKET_ELEMENTS
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
 from pipeline.models.fp8 import require_fp8
@@ -66,8 +67,8 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         "overlap_comm": True,
         "contiguous_gradients": True,
         "reduce_scatter": not isinstance(config.optimizer, Muon),  # it loses gradients: docs/design/engine.md
-        "reduce_bucket_size": 50_000_000,
-        "allgather_bucket_size": 50_000_000,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
     }
     offload, zeropp = config.engine.offload, config.engine.zeropp
     if offload.optimizer != "none":
@@ -76,7 +77,7 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         if offload.parameters != "none":
             settings["offload_param"] = {"device": offload.parameters, "pin_memory": torch.cuda.is_available()}
         settings |= {
-            "stage3_prefetch_bucket_size": 50_000_000,
+            "stage3_prefetch_bucket_size": BUCKET_ELEMENTS,
             "stage3_param_persistence_threshold": 100_000,
             "stage3_max_live_parameters": 1_000_000_000,
             "zero_hpz_partition_size": zeropp.partition_size,
