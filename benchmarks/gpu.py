@@ -47,7 +47,7 @@ MODELS: dict[str, tuple[Form, int, dict[str, Any]]] = {
     "125M": ((768, 2048, 12, 12, 12), 32_768, {}),
     "350M": ((1024, 2816, 24, 16, 16), 32_768, {}),
     "1.3B": ((2048, 5504, 24, 16, 16), 16_384, {"recompute": "selective"}),
-    "7B": ((4096, 11008, 32, 32, 32), 8192, {"recompute": "full", "offload_optimizer": True}),
+    "7B": ((4096, 11008, 32, 32, 32), 8192, {"recompute": "full", "offload": {"optimizer": "cpu"}}),
 }
 """Hidden and intermediate size, layers, heads, key-value heads; tokens of a micro batch; changes of the engine."""
 LENGTHS = (2048, 8192)
@@ -108,7 +108,7 @@ def measure(model: str, length: int, options: argparse.Namespace) -> dict[str, A
         "model": model, "length": length, "parameters": number, "tokens_per_second": speed,
         "mfu": speed * flops / DATA_SHEET_FLOPS,
         "of_measured_peak": speed * flops / measured_flops(group.device, _MATRIX),
-        "of_known_peak": speed * flops / peak_flops(group.device)[0], "peak_bytes": peak_memory_bytes(),
+        "of_known_peak": speed * flops / peak_flops(group.device)[0], "peak_bytes": peak_memory_bytes()["memory"],
         "seconds": seconds, "tokens_per_step": rows * length * options.micro_batches, "engine": changes,
     }  # fmt: skip
 

@@ -91,7 +91,7 @@ def test_a_row_tells_what_steps_spend_their_time_on() -> None:
     row = cast(dict[str, float], tracker.rows[0][1])
     assert row["perf/data_seconds"] == pytest.approx(0.1)
     assert row["perf/hooks_seconds"] == pytest.approx(0.2)
-    assert 0.002 <= row["perf/forward_seconds"] < 0.1
+    assert 0.002 <= row["perf/forward_seconds"] < 30
     assert row["perf/backward_seconds"] == row["perf/optimizer_seconds"] == row["perf/communication_seconds"] == 0
     inside = row["perf/data_seconds"] + row["perf/forward_seconds"]
     assert row["perf/other_share"] == pytest.approx(1 - inside / row["perf/step_seconds"])
