@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.common import machine, plain_table, versions
 from pipeline.config.load import validate
+from pipeline.config.model import LlamaModel
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.engine import Engine
@@ -95,8 +96,9 @@ def measure(model: str, length: int, options: argparse.Namespace) -> dict[str, A
     form, tokens, changes = MODELS[model]
     rows = max(1, tokens // length)
     config = _config(form, length, rows, options.micro_batches, changes)
+    assert isinstance(config.model, LlamaModel)
     with ProcessGroup(ranks_from_environment(), 600) as group:
-        network = fresh_model(decoder_config(config.model, VOCABULARY, 0, 0), 0, "fp32", config.engine.attention)  # type: ignore[arg-type]
+        network = fresh_model(decoder_config(config.model, VOCABULARY, 0, 0), 0, "fp32", config.engine.attention)
         if lacks_bf16(group.device):
             widen_products(network)
         flops, number = training_flops_per_token(network.config, length), num_parameters(network)
