@@ -20,10 +20,12 @@ import torch
 from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
-from pipeline.engine.engine import Engine, parameter_groups, prepare_blocks
+from pipeline.engine.engine import Engine
+from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.peak import measured_flops
 from pipeline.engine.process_group import ProcessGroup, complete_environment
 from pipeline.models.attention import piece_bounds
+from pipeline.models.blocks import prepare_blocks
 from pipeline.models.build import fresh_model
 from pipeline.models.flops import training_flops_per_token
 from pipeline.models.forms import decoder_config
@@ -179,7 +181,7 @@ def bare(task: Task, turns: Turns) -> None:
     masters = [parameter.detach().clone() for parameter in model.parameters()]
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    prepare_blocks(model, config)
+    prepare_blocks(model, config.engine)
     by_master = dict(zip(model.parameters(), masters, strict=True))
     groups = [group | {"params": [by_master[one] for one in group["params"]]}
               for group in parameter_groups(model, config.optimizer)]  # fmt: skip

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import MicroBatch
-from pipeline.engine.engine import prepare_blocks
 from pipeline.engine.memory import PassMemory
+from pipeline.models.blocks import prepare_blocks
 
 _PARTITIONED = "aot_eager_decomp_partition"
 """torch.compile's partitioner, without the code that it would generate."""
@@ -38,7 +38,7 @@ def pass_memory(
     """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device(device):
         objective = make()
-        prepare_blocks(objective, config, backend=_PARTITIONED)
+        prepare_blocks(objective, config.engine, backend=_PARTITIONED)
         parts = [torch.zeros(part.shape, dtype=part.dtype) for part in _parts(micro_batch)]
         alive = _Alive(vocab_size, [*objective.parameters(), *objective.buffers(), *parts])
         for parameter in objective.parameters():

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import CheckpointPolicy, SelectiveCheckpointContext,
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.config.engine import Engine
 from pipeline.models.documents import attend_pieces
 
 MANY_FORMS = 64
@@ -27,6 +28,14 @@ _KEPT = {
     torch.ops.torch_attn._varlen_attn.default,
 }
 """Operations whose outputs selective recomputation keeps: almost all of a block's arithmetic."""
+
+
+def prepare_blocks(model: nn.Module, engine: Engine, **compilation: Any) -> None:
+    """Turn on recomputation and compilation as the config says; the rest are torch.compile's settings."""
+    if engine.recompute != "none":
+        recompute_blocks(model, engine.recompute)
+    if engine.compile:
+        compile_blocks(model, **compilation)
 
 
 def compile_blocks(model: nn.Module, **settings: Any) -> None:

@@ -14,9 +14,10 @@ from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Saver
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
 from pipeline.engine.out_of_memory import largest_batch, require_host_memory
+from pipeline.engine.partition import partitioned
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import require_able

@@ -39,7 +39,9 @@ def curves(tmp_path_factory) -> dict[str, dict[Layout, list[float]]]:
     """Losses of each layout, first and again."""
     found: dict[str, dict[Layout, list[float]]] = {"first": {}, "again": {}}
     for ranks in (1, 2):
-        runs = [(turn, one) for turn, all_ in (("first", LAYOUTS), ("again", AGAIN)) for one in all_ if one.ranks == ranks]
+        runs = [
+            (turn, one) for turn, all_ in (("first", LAYOUTS), ("again", AGAIN)) for one in all_ if one.ranks == ranks
+        ]
         layouts = [one._asdict() for _, one in runs]
         job = tmp_path_factory.mktemp(f"matrix-{ranks}")
         losses = run_job("tests.distributed.matrix_body:curves", ranks, job, layouts=layouts)[0]

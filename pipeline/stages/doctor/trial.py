@@ -10,10 +10,11 @@ from transformers import PretrainedConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch
 from pipeline.engine.checkpoint.fragments import prepare
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
 from pipeline.engine.memory import MemoryEstimate
 from pipeline.engine.out_of_memory import largest_batch
+from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.initialization import initial_weights
 from pipeline.runtime.ranks import ranks_from_environment
