@@ -25,7 +25,6 @@ from pipeline.engine.tensor_parallel import plan_cuts, total_norm
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
 from pipeline.models.blocks import prepare_blocks
-from pipeline.models.initialization import width_multiplier
 from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
 
@@ -54,7 +53,7 @@ class Engine:
             self._deepspeed, _, _, _ = deepspeed.initialize(
                 model=model,
                 optimizer=own_optimizer(config.optimizer),
-                model_parameters=parameter_groups(model, config.optimizer, width_multiplier(config.model)),
+                model_parameters=parameter_groups(model, config.optimizer),
                 config=deepspeed_dict(config, group.ranks.world_size),
             )
         is_fp16 = config.engine.precision == "fp16"
@@ -158,11 +157,10 @@ class Engine:
         if digest is not None:
             for part in parts:
                 digest.update(part.numpy().data)
-        if self._sequence is not None:
-            parts = self._sequence.cut(parts)
         if micro_batch.position_ids is not None:
             parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
-        return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
+        parts = [part.to(self.group.device, non_blocking=True) for part in parts]
+        return self._deepspeed(*(parts if self._sequence is None else self._sequence.cut(parts)))
 
     def _counted(self, loss: torch.Tensor) -> torch.Tensor:
         """A loss where it counts: ranks that share layers all have the same."""

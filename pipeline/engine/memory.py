@@ -1,12 +1,14 @@
 """How much memory a rank needs (Rajbhandari et al. 2020, section 3), and how much it has used."""
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from pipeline.config.optimization import AdamW, Optimizer
 from pipeline.config.run import RunConfig
+from pipeline.models.build import num_parameters
 
 BUCKET_ELEMENTS = 50_000_000
 """Elements of gradients that go to other ranks at a time, which is what a buffer for them holds."""
@@ -67,6 +69,15 @@ def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> 
         buffers=BUCKET_ELEMENTS * _buffer_bytes(config),
         are_kept=stage == 3 or _is_bf16_optimizer(config),
     )
+
+
+def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> MemoryEstimate:
+    """The same of a model with its adapter: of weights that are not trained there are neither gradients nor moments."""
+    trained = num_parameters(model, trainable_only=True)
+    frozen = (num_parameters(model) - trained) * _weight_bytes(config)
+    estimate = estimate_memory(config, trained, world_size)
+    here = frozen // (world_size if config.engine.zero_stage == 3 else 1)
+    return replace(estimate, parameters=estimate.parameters + here)
 
 
 def _weight_bytes(config: RunConfig) -> int:

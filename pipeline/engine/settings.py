@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.utils import is_flash_attn_2_available
 
+from pipeline.config.engine import Engine as EngineConfig
 from pipeline.config.optimization import AdamW, Muon, Optimizer
 from pipeline.config.optimization import Lion as LionConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
-from pipeline.engine.eight_bit import adamw_8bit
+from pipeline.engine.eight_bit import adam_class, adamw_8bit
 from pipeline.engine.lion import Lion
 from pipeline.engine.memory import BUCKET_ELEMENTS
 from pipeline.engine.mesh import mesh_of
@@ -33,6 +35,7 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "fp16": {"enabled": config.engine.precision == "fp16"},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device, twice in each micro batch
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
@@ -44,10 +47,14 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
 
 
 def require_able(config: RunConfig, world_size: int, device: torch.device) -> None:
-    """Raise ConfigError if the job's ranks or device cannot do what the engine is to."""
+    """Raise ConfigError if the job's ranks or device cannot do what the engine is to, MissingDependencyError if a
+    package that it needs is not there."""
     zeropp = config.engine.zeropp
     if config.engine.fp8:
         require_fp8(device)
+    if isinstance(config.optimizer, AdamW) and config.optimizer.state_precision == "8bit":
+        adam_class()
+    _require_attention(config.engine, device)
     if world_size % zeropp.partition_size:
         raise ConfigError(
             f"engine.zeropp.partition_size ({zeropp.partition_size}) must divide the number of ranks ({world_size});"
@@ -57,6 +64,19 @@ def require_able(config: RunConfig, world_size: int, device: torch.device) -> No
         raise ConfigError(
             "engine.zeropp quantizes by CUDA kernels and this device is a CPU; leave quantized_weights and"
             " quantized_gradients out"
+        )
+
+
+def _require_attention(engine: EngineConfig, device: torch.device) -> None:
+    if engine.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "engine.attention (flash_attention_2) needs a GPU and the package flash-attn; take documents, which needs"
+            " neither"
+        )
+    is_fast = engine.attention in ("documents", "flash_attention_2")
+    if is_fast and engine.precision == "fp32" and device.type == "cuda":
+        raise ConfigError(
+            f"engine.attention ({engine.attention}) has no kernel for fp32 on a GPU; take sdpa, or precision bf16"
         )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, SelectiveCheckpointContext, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
+from transformers.integrations import moe  # noqa: F401 - registers an operation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.config.engine import Engine
@@ -20,6 +21,9 @@ _aten = torch.ops.aten
 _KEPT = {
     _aten.mm.default,
     _aten.addmm.default,
+    _aten._scaled_mm.default,
+    _aten._grouped_mm.default,
+    torch.ops.transformers.grouped_mm_fallback.default,
     _aten._scaled_dot_product_flash_attention.default,
     _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default,

@@ -20,7 +20,7 @@ from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.encoders import is_encoder
 from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
 from pipeline.models.fp8 import use_fp8
-from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault
+from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault, width_multiplier
 from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
@@ -115,6 +115,10 @@ def assemble(
     weights = source(model)
     if config.optimizer.type == "muon" and (fault := muon_fault(model)):
         raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
+    if config.optimizer.type != "adamw" and width_multiplier(form) != 1:
+        raise ConfigError(
+            f"optimizer.type ({config.optimizer.type}) must be adamw: the model that the run starts from has init mup"
+        )
     if lacks(config.engine.precision, device):
         widen_products(model)
     wrapped: nn.Module = model
@@ -128,7 +132,7 @@ def flops_per_token(config: RunConfig, model: PretrainedConfig, sequence_length:
     """Floating-point operations of a training step for each token of a sequence of some length."""
     if isinstance(config.objective, MaskedObjective):
         return encoder_flops_per_token(model, sequence_length, config.objective.share)
-    return training_flops_per_token(model, sequence_length)
+    return training_flops_per_token(model, sequence_length, is_frozen=config.adapter.type != "none")
 
 
 def _fresh_form(config: RunConfig, tokenizer: Tokenizer) -> PretrainedConfig:

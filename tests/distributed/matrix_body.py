@@ -46,7 +46,8 @@ def lone_rows(texts: list[torch.Tensor]) -> MicroBatch:
 def share(step: int, packed: bool, accumulation: int, rank: int, world_size: int) -> Batch:
     """A rank's part of a step, in so many micro batches."""
     rows = (packed_rows if packed else lone_rows)(documents(step))
-    parts = [part.chunk(world_size)[rank].chunk(accumulation) for part in rows if part is not None]
+    whole = [rows.input_ids, rows.labels, *([rows.position_ids] if packed else [])]
+    parts = [part.chunk(world_size)[rank].chunk(accumulation) for part in whole]
     return Batch(step, tuple(MicroBatch(*some) for some in zip(*parts, strict=True)))
 
 

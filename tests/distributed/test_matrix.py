@@ -28,8 +28,17 @@ class Layout(NamedTuple):
         return ", ".join([f"{self.ranks} ranks", self.precision, f"ZeRO {self.zero_stage}", *ways])
 
 
-WAYS = [(1, 2), ("fp32",), (0, 1, 2, 3), (False, True), (False, True), (1, 4)]
-LAYOUTS = [*map(Layout._make, product(*WAYS)), *map(Layout._make, product((1, 2), ("bf16",), (1, 2, 3), *WAYS[3:]))]
+STEPS = [*product((False,), (False, True), (1, 4)), (True, False, 1), (True, True, 4)]
+"""Compiled, packed, micro batches: of compiled blocks, which take longer, the two ends only."""
+LAYOUTS = [
+    *(Layout(ranks, "fp32", stage, *step) for ranks in (1, 2) for stage in (0, 1, 2, 3) for step in STEPS),
+    *(
+        Layout(ranks, "bf16", stage, *step)
+        for ranks in (1, 2)
+        for stage in (1, 2, 3)
+        for step in STEPS[::3] + STEPS[4:]
+    ),
+]
 AGAIN = [one for one in LAYOUTS if one.compile and one.packed and one.accumulation == 4]
 """Run twice."""
 

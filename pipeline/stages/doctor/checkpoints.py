@@ -17,7 +17,7 @@ from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.decoders import Decoder
 from pipeline.config.optimization import Lion, Muon, Optimizer
 from pipeline.config.run import RunConfig
-from pipeline.engine.checkpoint.fragments import MASTER, Fragment
+from pipeline.engine.checkpoint.layout import MASTER, Fragment
 from pipeline.engine.checkpoint.snapshot import Snapshot
 from pipeline.engine.checkpoint.tensors import Part, write_tensors
 from pipeline.errors import RunError

@@ -2,16 +2,14 @@
 
 from rich.console import Console
 
-from pipeline.config.model import LoraAdapter
 from pipeline.config.run import RunConfig
-from pipeline.models.adapters import add_lora
 from pipeline.runtime.columns import counted
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.stages.doctor.checkpoints import Row, checkpoint_rows
 from pipeline.stages.doctor.devices import device_named
 from pipeline.stages.doctor.memory import memory_rows
 from pipeline.stages.doctor.trial import trial_rows
-from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
+from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model, with_adapter
 
 
 def examine(
@@ -38,7 +36,7 @@ def examine(
     vocab_size = vocabulary(config) or USUAL_VOCABULARY
     model = weightless_model(config, vocab_size)
     form = model.config
-    adapted = add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
+    adapted = with_adapter(config, model)
     rows = memory_rows(config, form, adapted, vocab_size, ranks, device_named(device))
     rows += checkpoint_rows(config, adapted, ranks, mttf_hours)
     if tries:

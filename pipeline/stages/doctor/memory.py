@@ -1,6 +1,5 @@
 """What memory and time a run's steps will take."""
 
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,10 +9,9 @@ from transformers import PretrainedConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
 from pipeline.engine.activations import pass_memory
-from pipeline.engine.memory import MemoryEstimate, PassMemory, estimate_memory
+from pipeline.engine.memory import MemoryEstimate, PassMemory, estimate_model
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.out_of_memory import largest_batch
-from pipeline.models.build import num_parameters
 from pipeline.models.initialization import initial_weights
 from pipeline.stages.building import assemble, flops_per_token
 from pipeline.stages.doctor.checkpoints import Row
@@ -36,7 +34,7 @@ def memory_rows(
         ranks: Their number.
         device: What each of them has.
     """
-    estimate = estimated(config, model, ranks)
+    estimate = estimate_model(config, model, ranks)
     passes = passes_of(config, form, vocab_size, ranks, device.kind)
     most = estimate.most(passes, _micro_batches(config, ranks))
     parts = {
@@ -56,15 +54,6 @@ def memory_rows(
         _stage_row(config, model, passes, ranks, device),
         _time_row(config, form, ranks, device),
     ]
-
-
-def estimated(config: RunConfig, model: nn.Module, ranks: int) -> MemoryEstimate:
-    """What lasts on each rank; of weights that are not trained there are neither gradients nor moments."""
-    trained, frozen = num_parameters(model, trainable_only=True), num_parameters(model)
-    frozen -= trained
-    estimate = estimate_memory(config, trained, ranks)
-    weight_bytes = 4 if config.engine.precision == "fp32" else 2
-    return replace(estimate, parameters=estimate.parameters + frozen * weight_bytes)
 
 
 def passes_of(
@@ -108,7 +97,7 @@ def _stage_row(config: RunConfig, model: nn.Module, passes: PassMemory, ranks: i
     """The lowest stage that fits: each next one sends more between ranks."""
     for stage in (1, 2, 3):
         engine = config.engine.model_copy(update={"zero_stage": stage})
-        estimate = estimated(config.model_copy(update={"engine": engine}), model, ranks)
+        estimate = estimate_model(config.model_copy(update={"engine": engine}), model, ranks)
         if estimate.most(passes, _micro_batches(config, ranks)) <= device.memory:
             return "ZeRO stage", str(stage), f"the lowest that fits; the config says {config.engine.zero_stage}"
     return "ZeRO stage", "none", "fits; lower batch.micro_size, set engine.recompute, or take more ranks"

@@ -12,7 +12,7 @@ from pipeline.data.batch import Batch
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
-from pipeline.engine.memory import MemoryEstimate
+from pipeline.engine.memory import MemoryEstimate, estimate_model
 from pipeline.engine.out_of_memory import largest_batch
 from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
@@ -20,7 +20,7 @@ from pipeline.models.initialization import initial_weights
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.stages.building import assemble
 from pipeline.stages.doctor.checkpoints import Row
-from pipeline.stages.doctor.memory import estimated, passes_of
+from pipeline.stages.doctor.memory import passes_of
 
 
 def trial_rows(config: RunConfig, form: PretrainedConfig, vocab_size: int) -> list[Row]:
@@ -51,7 +51,7 @@ def _measured(
     with _Peak(group.device) as peak:
         with partitioned(config, group):
             objective, weights = assemble(config, form, vocab_size, group.device, source)
-        estimate = estimated(config, objective.model, 1)
+        estimate = estimate_model(config, objective.model, 1)
         engine = Engine(objective, config, group)
         fill(engine, weights)
         prepare(engine)
