@@ -18,6 +18,7 @@ from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.outcome import StepOutcome
 from pipeline.engine.parameter_groups import parameter_groups
+from pipeline.engine.partition import gather_by_block
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
@@ -47,6 +48,8 @@ class Engine:
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         self._times = Stopwatch(group.device)
         prepare_blocks(model, config.engine)
+        if config.engine.zero_stage == 3:
+            gather_by_block(model)
         self.average: WeightAverage | None = None
         """The average of the weights, where the config wants one and the optimizer's state is prepared."""
         with on_any_processor():

@@ -12,6 +12,8 @@ from pipeline.models.build import num_parameters
 
 BUCKET_ELEMENTS = 50_000_000
 """Elements of gradients that go to other ranks at a time, which is what a buffer for them holds."""
+GATHERED_ELEMENTS = 1_000_000_000
+"""At stage 3, elements of parameters that a rank may hold whole at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class MemoryEstimate:
     gradients: int
     optimizer: int
     buffers: int
-    """For gradients on their way to other ranks."""
+    """For gradients on their way to other ranks and, at stage 3, parameters on their way from them."""
     are_kept: bool
     """Whether gradients and buffers take their memory from the beginning, and not as the first ones come."""
 
@@ -49,10 +51,13 @@ class MemoryEstimate:
         return self.parameters + self.gradients + self.optimizer
 
     def most(self, passes: PassMemory, num_micro_batches: int) -> int:
-        """At the worst moment of a step: where they are not kept, gradients come as activations go."""
+        """At the worst moment of a step: where they are not kept, buffers are there in backward passes only, and the
+        gradients of a step's first micro batch come as its activations go."""
         lasting = self.parameters + self.optimizer
-        if self.are_kept or num_micro_batches > 1:
+        if self.are_kept:
             return lasting + self.gradients + self.buffers + passes.most
+        if num_micro_batches > 1:
+            return lasting + self.gradients + max(passes.forward, self.buffers + passes.backward)
         return lasting + max(passes.forward, self.buffers + max(passes.backward, self.gradients))
 
 
@@ -66,7 +71,7 @@ def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> 
         parameters=num_parameters * _weight_bytes(config) // (world_size if stage == 3 else 1),
         gradients=num_parameters * 4 // (world_size if stage >= 2 else 1),
         optimizer=num_parameters * state_bytes // (world_size if stage >= 1 else 1),
-        buffers=BUCKET_ELEMENTS * _buffer_bytes(config),
+        buffers=BUCKET_ELEMENTS * _buffer_bytes(config) + _gathered_bytes(config, num_parameters, world_size),
         are_kept=stage == 3 or _is_bf16_optimizer(config),
     )
 
@@ -102,6 +107,12 @@ def _buffer_bytes(config: RunConfig) -> int:
     if stage == 0 or _is_bf16_optimizer(config):
         return 0
     return {1: 2 * 4, 2: 2 * _weight_bytes(config), 3: _weight_bytes(config)}[stage]
+
+
+def _gathered_bytes(config: RunConfig, num_parameters: int, world_size: int) -> int:
+    if config.engine.zero_stage < 3 or world_size == 1:
+        return 0
+    return min(num_parameters, GATHERED_ELEMENTS) * _weight_bytes(config)
 
 
 def peak_memory_bytes() -> dict[str, int]:

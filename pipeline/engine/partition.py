@@ -5,12 +5,13 @@ from contextlib import contextmanager
 
 import deepspeed
 from deepspeed.runtime.zero.partition_parameters import DeepSpeedTensorOverride
-from deepspeed.utils import groups
+from deepspeed.utils import groups, set_z3_leaf_module
 from torch import nn
 
 from pipeline.config.run import RunConfig
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict
+from pipeline.models.blocks import blocks_of
 
 
 @contextmanager
@@ -36,3 +37,11 @@ class _Partitioned(deepspeed.zero.Init):
     def _zero_init_param(self, param: nn.Parameter) -> None:
         param.data = param.data.to(self.dtype)
         super()._zero_init_param(param)
+
+
+def gather_by_block(model: nn.Module) -> None:
+    """Let ZeRO 3 gather a block's weights at once and not layer by layer, so that no hook of it is inside a block: its
+    hooks would cut what is compiled of the block into pieces, and be compiled themselves."""
+    for block in blocks_of(model):
+        if all(parameter.requires_grad for parameter in block.parameters()):  # else DeepSpeed releases them too early
+            set_z3_leaf_module(block, True)

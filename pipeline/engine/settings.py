@@ -14,7 +14,7 @@ from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
 from pipeline.engine.eight_bit import adam_class, adamw_8bit
 from pipeline.engine.lion import Lion
-from pipeline.engine.memory import BUCKET_ELEMENTS
+from pipeline.engine.memory import BUCKET_ELEMENTS, GATHERED_ELEMENTS
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
 from pipeline.models.fp8 import require_fp8
@@ -99,7 +99,7 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         settings |= {
             "stage3_prefetch_bucket_size": BUCKET_ELEMENTS,
             "stage3_param_persistence_threshold": 100_000,
-            "stage3_max_live_parameters": 1_000_000_000,
+            "stage3_max_live_parameters": GATHERED_ELEMENTS,
             "zero_hpz_partition_size": zeropp.partition_size,
             "zero_quantized_weights": zeropp.quantized_weights,
             "zero_quantized_gradients": zeropp.quantized_gradients,

@@ -42,11 +42,20 @@ def prepare_blocks(model: nn.Module, engine: Engine, **compilation: Any) -> None
         compile_blocks(model, **compilation)
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """A model's decoder blocks, or encoder blocks."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
 def compile_blocks(model: nn.Module, **settings: Any) -> None:
-    """Compile each decoder block of a model, for every shape anew; `settings` are torch.compile's."""
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.compile(dynamic=False, recompile_limit=MANY_FORMS, **settings)
+    """Compile each block of a model, for every shape anew; `settings` are torch.compile's.
+
+    Its forward pass is compiled, not its call: hooks stay outside, such as those of ZeRO 3.
+    """
+    for block in blocks_of(model):
+        block.forward = torch.compile(  # type: ignore[method-assign]
+            block.forward, dynamic=False, recompile_limit=MANY_FORMS, **settings
+        )
 
 
 def recompute_blocks(model: nn.Module, what: Literal["selective", "full"]) -> None:

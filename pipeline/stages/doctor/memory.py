@@ -43,7 +43,7 @@ def memory_rows(
     }  # fmt: skip
     because = {
         "parameters": f"in {config.engine.precision}", "gradients": "in fp32, as they are added up",
-        "optimizer": "weights in fp32, and moments", "buffers": "for gradients on their way to other ranks",
+        "optimizer": "weights in fp32, and moments", "buffers": "for gradients and weights between ranks",
         "activations": "of a micro batch, and their gradients", "logits": "as many as are there at a time",
     }  # fmt: skip
     fits = "" if most <= device.memory else ": too little"

@@ -1,5 +1,6 @@
 """Two real steps of a run, on one rank and of no text, compared with what is foretold of them."""
 
+import gc
 import time
 from functools import partial
 
@@ -73,6 +74,7 @@ class _Peak:
         self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
 
     def __enter__(self) -> "_Peak":
+        gc.collect()  # what is freed within it must have been made within it
         if self._is_cuda:
             torch.cuda.reset_peak_memory_stats()
         else:

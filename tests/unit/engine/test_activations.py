@@ -4,13 +4,13 @@ import pytest
 
 from tests.distributed.jobs import run_job
 
-SIZES = [(64, 2, 512), (128, 3, 1024), (192, 4, 2048)]
+SIZES = [(128, 3, 4096), (256, 4, 8192), (384, 6, 16384)]
 """Width, blocks and vocabulary."""
 ENGINES = [
-    {"zero_stage": 1, "precision": "bf16", "compile": False},
-    {"zero_stage": 2, "precision": "bf16", "compile": True},
-    {"zero_stage": 2, "precision": "fp32", "compile": False, "recompute": "full"},
-    {"zero_stage": 3, "precision": "bf16", "compile": False, "attention": "sdpa"},
+    {"zero_stage": 1, "precision": "bf16", "attention": "documents"},
+    {"zero_stage": 2, "precision": "bf16", "attention": "documents", "compile": True},
+    {"zero_stage": 2, "precision": "fp32", "attention": "documents", "recompute": "full"},
+    {"zero_stage": 3, "precision": "bf16", "attention": "sdpa"},
 ]
 
 

@@ -99,7 +99,5 @@ def test_a_run_that_goes_on_from_it_learns_at_the_same_rates(tmp_path):
 def test_another_optimizer_is_refused_there():
     form = decoder_config(wide("llama", 8 * BASE, "mup"), 64, 2, 3)
     config = run_config(optimizer={"type": "lion", "lr": 1e-3})
-    with pytest.raises(
-        ConfigError, match=r"optimizer\.type \(lion\) must be adamw: the model that the run starts"
-    ):
+    with pytest.raises(ConfigError, match=r"optimizer\.type \(lion\) must be adamw: the model that the run starts"):
         assemble(config, form, 64, torch.device("cpu"), partial(initial_weights, seed=0))

@@ -50,9 +50,7 @@ def test_what_the_job_cannot_do_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"attention \(documents\) has no kernel for fp32 on a GPU; take sdpa, or"):
         require_able(config(precision="fp32"), 8, torch.device("cuda"))
     require_able(config(precision="fp32"), 8, CPU)
-    with pytest.raises(
-        ConfigError, match=r"attention \(flash_attention_2\) needs a GPU and the package flash-attn"
-    ):
+    with pytest.raises(ConfigError, match=r"attention \(flash_attention_2\) needs a GPU and the package flash-attn"):
         require_able(config(attention="flash_attention_2"), 8, CPU)
 
 

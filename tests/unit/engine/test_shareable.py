@@ -17,9 +17,7 @@ def model(form: str) -> nn.Module:
 
 @pytest.mark.parametrize(("form", "style"), [("olmo2", "rowwise_split_input"), ("qwen3_moe", "moe_tp_experts")])
 def test_forms_that_deepspeed_cannot_cut(form, style):
-    with pytest.raises(
-        ConfigError, match=rf"tensor_parallel \(2\): DeepSpeed cannot cut {form} \(.*{style}"
-    ):
+    with pytest.raises(ConfigError, match=rf"tensor_parallel \(2\): DeepSpeed cannot cut {form} \(.*{style}"):
         plan_cuts(model(form), 2)
 
 

@@ -49,10 +49,10 @@ def tried(sizes: list[list[int]], engines: list[dict[str, Any]]) -> list[tuple[i
     """Of each size and engine: bytes that a step is foretold to take, and those it takes."""
     group, found = ProcessGroup(ranks_from_environment(), 60), []
     for width, layers, vocab_size in sizes:
-        model = {"hidden_size": width, "intermediate_size": 3 * width, "num_layers": layers, "max_positions": 256}
+        model = {"hidden_size": width, "intermediate_size": 3 * width, "num_layers": layers, "max_positions": 512}
         for engine in engines:
             config = run_config(model=model, **engine)
-            data = config.data.model_copy(update={"sequence_length": 256})
+            data = config.data.model_copy(update={"sequence_length": 512})
             config = config.model_copy(update={"data": data})
             form = decoder_config(config.model, vocab_size, eos_id=0, pad_id=0)
             found.append(compared(config, form, vocab_size, group)[:2])
