@@ -42,6 +42,6 @@ class _Partitioned(deepspeed.zero.Init):
 def gather_by_block(model: nn.Module) -> None:
     """Let ZeRO 3 gather a block's weights at once and not layer by layer, so that no hook of it is inside a block: its
     hooks would cut what is compiled of the block into pieces, and be compiled themselves."""
-    for block in blocks_of(model):
-        if all(parameter.requires_grad for parameter in block.parameters()):  # else DeepSpeed releases them too early
+    if all(parameter.requires_grad for parameter in model.parameters()):  # frozen ones would be released too early
+        for block in blocks_of(model):
             set_z3_leaf_module(block, True)

@@ -69,7 +69,9 @@ def recompute_blocks(model: nn.Module, what: Literal["selective", "full"]) -> No
         settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
-            module.gradient_checkpointing_enable(settings)
+            named = hasattr(module, "activation_checkpointing_enable")  # before transformers 5.23 it was the other
+            enable = module.activation_checkpointing_enable if named else module.gradient_checkpointing_enable
+            enable(settings)
             break
 
 
