@@ -20,10 +20,12 @@ import torch
 from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
-from pipeline.engine.engine import Engine, parameter_groups, prepare_blocks
+from pipeline.engine.engine import Engine
+from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.peak import measured_flops
-from pipeline.engine.process_group import ProcessGroup
+from pipeline.engine.process_group import ProcessGroup, complete_environment
 from pipeline.models.attention import piece_bounds
+from pipeline.models.blocks import prepare_blocks
 from pipeline.models.build import fresh_model
 from pipeline.models.flops import training_flops_per_token
 from pipeline.models.forms import decoder_config
@@ -179,10 +181,10 @@ def bare(task: Task, turns: Turns) -> None:
     masters = [parameter.detach().clone() for parameter in model.parameters()]
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    prepare_blocks(model, config)
+    prepare_blocks(model, config.engine)
     by_master = dict(zip(model.parameters(), masters, strict=True))
     groups = [group | {"params": [by_master[one] for one in group["params"]]}
-              for group in parameter_groups(model, WEIGHT_DECAY)]  # fmt: skip
+              for group in parameter_groups(model, config.optimizer)]  # fmt: skip
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=BETAS, fused=True)
     turns.wait()
     for micro in micro_batches(task, apart=True):
@@ -209,6 +211,8 @@ def trainer(task: Task, turns: Turns, with_deepspeed: bool) -> None:
             control.should_training_stop = not turns.made_a_step()
 
     is_bf16 = task.precision == "bf16"
+    if with_deepspeed:  # which else looks for MPI
+        complete_environment(ranks_from_environment())
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder, per_device_train_batch_size=task.sequences, max_steps=10**6, learning_rate=LEARNING_RATE,

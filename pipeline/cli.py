@@ -98,10 +98,11 @@ def _add_data(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="what a run's checkpoints would take here, and how often to write them",
-        description="Size of a run's checkpoints, speed and room of the output's file system (up to 64 MB are written"
-        f" and removed), and how often to write them. {_ACT}",
-        epilog="Example: tarmac doctor configs/pretrain/demo.yaml --world-size 8",
+        help="what memory, time and checkpoints a run will take",
+        description="Memory of each rank, the largest micro batch and the ZeRO stage that fit, how long the run will"
+        " take; size of its checkpoints, speed and room of the output's file system (up to 64 MB are written and"
+        f" removed), and how often to write them. {_ACT}",
+        epilog="Example: tarmac doctor configs/pretrain/7b.yaml --world-size 64 --device H100",
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file")
     parser.add_argument("overrides", metavar="key=value", nargs="*", default=[], help="keys to override")
@@ -110,6 +111,10 @@ def _add_doctor(commands: Any) -> None:
         "--mttf-hours", type=_positive(float), metavar="H", help="hours between two failures of the job (50,677 by the"
         " number of ranks)",
     )  # fmt: skip
+    parser.add_argument("--device", metavar="NAME", help="a kind of GPU, such as H100 (what is here)")
+    parser.add_argument(
+        "--try", dest="tries", action="store_true", help="make two steps here, on one rank, and compare"
+    )
     parser.set_defaults(run=_doctor)
 
 
@@ -323,7 +328,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from pipeline.stages.doctor import examine
 
     config: Any = load_stage(options.config, options.overrides, allowed=("pretrain", "finetune"))
-    examine(config, options.world_size, options.mttf_hours)
+    examine(config, options.world_size, options.mttf_hours, options.device, options.tries)
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -33,6 +33,11 @@ class Decoder(Config):
     base_width: PositiveInt | None = None
     """With init mup: the hidden_size at which init_std and the learning rate were found, with heads of this size."""
 
+    @property
+    def width_multiplier(self) -> float:
+        """How much wider it is than the model its hyperparameters were found with; 1 but for init mup."""
+        return self.hidden_size / self.base_width if self.base_width is not None else 1.0
+
     def padded(self, vocab_size: int) -> int:
         """Rows of the embeddings for a vocabulary."""
         return -(-vocab_size // self.pad_vocabulary_to) * self.pad_vocabulary_to

@@ -84,6 +84,8 @@ class Engine(Config):
         """Weights and activations between products are bf16."""
         if self.fp8 and self.precision != "bf16":
             raise ValueError(f"precision ({self.precision}) must be bf16 with fp8")
+        if self.fp8 and self.tensor_parallel > 1:  # AutoTP puts layers of its own in the place of all others
+            raise ValueError(f"tensor_parallel ({self.tensor_parallel}) must be 1 with fp8")
         return self
 
     @model_validator(mode="after")
@@ -106,5 +108,5 @@ class Engine(Config):
     def shared_sequences_need_a_fused_attention(self) -> "Engine":
         """Eager attention has no interface that could be put around, and makes a dense mask of the whole sequence."""
         if self.sequence_parallel > 1 and self.attention == "eager":
-            raise ValueError("attention (eager) must be sdpa or flash_attention_2 with sequence_parallel above 1")
+            raise ValueError("attention (eager) must be another one with sequence_parallel above 1")
         return self

@@ -104,6 +104,8 @@ class Schedule(Config):
         given = [f"{name} ({value})" for name, value in decays.items() if value is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {' and '.join(given)}, and set the others to null")
+        if given and self.type != "wsd":
+            raise ValueError(f"{given[0]} is for type wsd and type is {self.type}; leave it out")
         if self.type == "inverse_sqrt" and not (self.warmup_steps or self.warmup_tokens):
             raise ValueError("type inverse_sqrt needs warmup_steps or warmup_tokens above 0: it falls by their measure")
         return self

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
 from pipeline.config.base import Config
 from pipeline.config.checkpoints import Checkpoints
-from pipeline.config.data import CorpusData, Data, DataPhase
+from pipeline.config.data import CorpusData, Data
 from pipeline.config.decoders import Decoder
 from pipeline.config.encoders import ENCODERS, ModernBertModel
 from pipeline.config.engine import Engine
@@ -17,33 +17,7 @@ from pipeline.config.measuring import Evaluation, Tracking
 from pipeline.config.model import Adapter, CheckpointModel, Model, NoAdapter
 from pipeline.config.objective import CausalObjective, Objective
 from pipeline.config.optimization import Batch, Duration, Ema, Optimizer, Schedule
-
-
-class Stretch(NamedTuple):
-    """Steps with one size of batches and sequences."""
-
-    first_step: int
-    first_token: int
-    """Tokens seen before it."""
-    global_size: int
-    sequence_length: int
-
-    @property
-    def step_tokens(self) -> int:
-        """Tokens of a step."""
-        return self.global_size * self.sequence_length
-
-    def step_of(self, tokens: int) -> int:
-        """The step before which so many tokens have been seen, rounded up."""
-        return self.first_step + max(0, -(-(tokens - self.first_token) // self.step_tokens))
-
-    def followed_by(self, phase: DataPhase) -> "Stretch":
-        """The stretch that a phase begins."""
-        first = phase.at_step if phase.at_step is not None else self.step_of(phase.at_tokens or 0)
-        tokens = self.first_token + (first - self.first_step) * self.step_tokens
-        return Stretch(
-            first, tokens, phase.global_size or self.global_size, phase.sequence_length or self.sequence_length
-        )
+from pipeline.config.stretches import Stretch
 
 
 class RunConfig(Config):

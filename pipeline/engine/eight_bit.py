@@ -7,7 +7,7 @@ expanded comes back bit by bit.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim import Optimizer
@@ -19,18 +19,24 @@ _NUMBERS = {"exp_avg": "1", "exp_avg_sq": "2"}
 """How bitsandbytes tells the moments apart."""
 
 
-def adamw_8bit(params: Iterable[Any], **settings: Any) -> Optimizer:
-    """The optimizer, of parameter groups. Raises MissingDependencyError."""
+def adam_class() -> type[Optimizer]:
+    """bitsandbytes' optimizer. Raises MissingDependencyError."""
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise MissingDependencyError(
             "optimizer.state_precision 8bit needs bitsandbytes; install it with: pip install 'tarmac[adam8bit]'"
         ) from error
-    optimizer: Optimizer = AdamW8bit(params, **settings)
+    found: type[Optimizer] = AdamW8bit
+    return found
+
+
+def adamw_8bit(params: Iterable[Any], **settings: Any) -> Optimizer:
+    """The optimizer, of parameter groups. Raises MissingDependencyError."""
+    optimizer: Any = adam_class()(params, **settings)
     optimizer.fill_qmap()
     optimizer.name2qmap["dynamic"][0] = -1.0
-    return optimizer
+    return cast(Optimizer, optimizer)
 
 
 def is_8bit(optimizer: Optimizer) -> bool:
@@ -67,7 +73,8 @@ def _first_moment(parameter: torch.Tensor, number: str, code: torch.Tensor, leas
 
 def expanded(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The moments of a parameter in fp32, on the CPU: those that wait to be taken up, or else a copy."""
-    return {kind: state.get(kind, _expanded(state, number)) for kind, number in _NUMBERS.items() if "state1" in state}
+    numbers = _NUMBERS.items() if "state1" in state else ()
+    return {kind: state[kind] if kind in state else _expanded(state, number) for kind, number in numbers}
 
 
 def _expanded(state: dict[str, Any], number: str) -> torch.Tensor:

@@ -1,18 +1,13 @@
 """The training step: forward, backward and update of one global batch on this rank, through DeepSpeed."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed as dist
 import xxhash
-from deepspeed.runtime.zero.partition_parameters import DeepSpeedTensorOverride
-from deepspeed.utils import groups
 from torch import nn
-from transformers import PreTrainedModel
 
 from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
@@ -21,38 +16,18 @@ from pipeline.engine.average import WeightAverage
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
+from pipeline.engine.outcome import StepOutcome
 from pipeline.engine.parameter_groups import parameter_groups
+from pipeline.engine.partition import gather_by_block
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import deepspeed_dict, own_optimizer, peak_learning_rate
 from pipeline.engine.stopwatch import Stopwatch, measured
 from pipeline.engine.tensor_parallel import plan_cuts, total_norm
 from pipeline.engine.ulysses import SequenceParallel
 from pipeline.models.attention import piece_bounds
-from pipeline.models.blocks import compile_blocks, recompute_blocks
-from pipeline.models.initialization import width_multiplier
-from pipeline.objectives.causal import CausalLoss
+from pipeline.models.blocks import prepare_blocks
 from pipeline.objectives.objective import Objective
 from pipeline.runtime.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What a step did; its tensors are still on the device, so that nothing waits for them."""
-
-    loss_sum: torch.Tensor
-    """This rank's part of the sum of losses in nats, a scalar; 0 where another rank has the same rows and tokens."""
-    num_tokens: torch.Tensor
-    """Valid tokens of all ranks, a scalar."""
-    digest: str
-    """xxh3 of this rank's rows as they went forward, in order: inputs, labels, positions where there are any."""
-    skipped: bool
-    """Whether no update was made, because a loss or the gradient was not finite; the same on all ranks."""
-    rescaled: bool
-    """Whether it was skipped only because the gradient, scaled for fp16, overflowed: the scale falls, and no more."""
-    times: Stopwatch
-    """How long its parts took on this rank; up to ZeRO 2 no other rank has a part in the forward passes."""
-    row_sums: torch.Tensor | None
-    """Losses of each of this rank's rows, summed: fp32 of shape (R,); None where the objective tells none apart."""
 
 
 class Engine:
@@ -72,14 +47,16 @@ class Engine:
             plan_cuts(model, self.mesh.tensor_size)
         self._sequence = SequenceParallel(model, self.mesh, group) if self.mesh.sequence_size > 1 else None
         self._times = Stopwatch(group.device)
-        prepare_blocks(model, config)
+        prepare_blocks(model, config.engine)
+        if config.engine.zero_stage == 3:
+            gather_by_block(model)
         self.average: WeightAverage | None = None
         """The average of the weights, where the config wants one and the optimizer's state is prepared."""
         with on_any_processor():
             self._deepspeed, _, _, _ = deepspeed.initialize(
                 model=model,
                 optimizer=own_optimizer(config.optimizer),
-                model_parameters=parameter_groups(model, config.optimizer, width_multiplier(config.model)),
+                model_parameters=parameter_groups(model, config.optimizer),
                 config=deepspeed_dict(config, group.ranks.world_size),
             )
         is_fp16 = config.engine.precision == "fp16"
@@ -183,11 +160,10 @@ class Engine:
         if digest is not None:
             for part in parts:
                 digest.update(part.numpy().data)
-        if self._sequence is not None:
-            parts = self._sequence.cut(parts)
         if micro_batch.position_ids is not None:
             parts.append(piece_bounds(micro_batch.position_ids))  # here and not on a GPU, which that would wait for
-        return self._deepspeed(*(part.to(self.group.device, non_blocking=True) for part in parts))
+        parts = [part.to(self.group.device, non_blocking=True) for part in parts]
+        return self._deepspeed(*(parts if self._sequence is None else self._sequence.cut(parts)))
 
     def _counted(self, loss: torch.Tensor) -> torch.Tensor:
         """A loss where it counts: ranks that share layers all have the same."""
@@ -234,67 +210,6 @@ class Engine:
         self._deepspeed.train()
         return self.group.sum(total)
 
-    @contextmanager
-    def generating(self) -> Iterator[PreTrainedModel]:
-        """The model inside the objective, to be called by all ranks equally often: in eval mode and not compiled,
-        since each length would be compiled anew. Afterwards it trains on as if nothing had been."""
-        objective = self._deepspeed.module
-        assert isinstance(objective, CausalLoss), "only a causal model continues a text"
-        self._deepspeed.eval()
-        try:
-            with torch.compiler.set_stance("force_eager"), self._fetching_by_model(objective.model):
-                yield cast(PreTrainedModel, objective.model)
-        finally:
-            self._deepspeed.train()
-
-    @contextmanager
-    def _fetching_by_model(self, model: nn.Module) -> Iterator[None]:
-        """At ZeRO 3 DeepSpeed records in which order a step uses weights, to fetch them ahead, and takes a forward pass
-        of the objective for the beginning of a step. Of the model alone it is one, too: else all that is generated
-        would pass for the end of the step before."""
-        if self._config.engine.zero_stage < 3:
-            yield
-            return
-        coordinator = self._deepspeed.optimizer.parameter_offload.get_param_coordinator()
-        hook = model.register_forward_pre_hook(lambda module, arguments: coordinator.reset_step())
-        try:
-            yield
-        finally:
-            hook.remove()
-
     def close(self) -> None:
         """Free what DeepSpeed holds."""
         self._deepspeed.destroy()
-
-
-@contextmanager
-def partitioned(config: RunConfig, group: ProcessGroup) -> Iterator[None]:
-    """At ZeRO 3, models made inside hold each parameter in parts from the beginning; all ranks make the same."""
-    if config.engine.zero_stage < 3:
-        yield
-        return
-    settings = deepspeed_dict(config, group.ranks.world_size)
-    has_copies = config.engine.zeropp.partition_size > 1
-    copies = groups._get_zero_param_intra_parallel_group() if has_copies else None  # an engine before left its own
-    with _Partitioned(
-        config_dict_or_path=settings,
-        zero_param_parallel_group=copies,
-        tensor_overrides=[DeepSpeedTensorOverride.device],
-    ):
-        yield
-
-
-class _Partitioned(deepspeed.zero.Init):
-    """Rounds parameters alone: by itself DeepSpeed makes every tensor in the type that trains, also frequencies."""
-
-    def _zero_init_param(self, param: nn.Parameter) -> None:
-        param.data = param.data.to(self.dtype)
-        super()._zero_init_param(param)
-
-
-def prepare_blocks(model: nn.Module, config: RunConfig) -> None:
-    """Turn on recomputation and compilation, decoder block by decoder block."""
-    if config.engine.recompute != "none":
-        recompute_blocks(model, config.engine.recompute)
-    if config.engine.compile:
-        compile_blocks(model)

@@ -2,16 +2,8 @@
 
 import torch
 
-from pipeline.engine.checkpoint.fragments import (
-    BUFFER,
-    FROZEN,
-    MASTER,
-    OBJECTIVE_PREFIX,
-    Fragment,
-    fragments,
-    hide_parameters,
-    publish,
-)
+from pipeline.engine.checkpoint.fragments import fragments, hide_parameters, publish
+from pipeline.engine.checkpoint.layout import BUFFER, FROZEN, MASTER, OBJECTIVE_PREFIX, Fragment
 from pipeline.engine.engine import Engine
 from pipeline.models.weights import Weights
 

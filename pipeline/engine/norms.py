@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.engine.checkpoint.fragments import MASTER, fragments
+from pipeline.engine.checkpoint.fragments import masters
 from pipeline.engine.engine import Engine
 
 
@@ -12,7 +12,7 @@ def squared_parameter_norm(engine: Engine) -> torch.Tensor:
     Each element is one rank's, at every ZeRO stage: the root of the sum over ranks is the norm of all. The result
     stays on the device.
     """
-    mine = [one.view for one in fragments(engine) if one.kind == MASTER and one.is_owned]
+    mine = [one.view for one in masters(engine) if one.is_owned]
     if not mine:
         return torch.zeros((), dtype=torch.float64)
     return torch.stack(torch._foreach_norm(mine)).double().square().sum()

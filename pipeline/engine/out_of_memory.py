@@ -40,7 +40,10 @@ def _keeps_apart(config: RunConfig) -> bool:
     data = config.data
     if not isinstance(data, CorpusData):
         return False
-    return any(one.mask_documents or one.packing == "best_fit" for one in (data, *data.phases))
+    is_masked = config.objective.type == "masked"  # what fills a row up is kept apart
+    is_cut_anew = any(one.sequence_length is not None for one in data.phases)
+    keeps_apart = any(one.mask_documents or one.packing == "best_fit" for one in (data, *data.phases))
+    return is_masked or is_cut_anew or keeps_apart
 
 
 def require_host_memory(config: RunConfig, num_parameters: int, group: ProcessGroup) -> None:
@@ -91,8 +94,10 @@ def _cures(config: RunConfig, world_size: int, by_activations: bool = True) -> s
     if by_activations and config.batch.micro_size > 1:
         found.append(f"lower batch.micro_size ({config.batch.micro_size})")
     if by_activations and engine.recompute == "none":
+        found.append("set engine.recompute to selective or full")
+    elif by_activations and engine.recompute == "selective":
         found.append("set engine.recompute to full")
-    if world_size > 1 and engine.zero_stage < 3:
+    if world_size > 1 and engine.zero_stage < (2 if engine.tensor_parallel > 1 else 3):
         found.append(f"raise engine.zero_stage ({engine.zero_stage})")
     if engine.zero_stage > 0 and engine.offload.optimizer == "none" and torch.cuda.is_available():
         found.append("set engine.offload.optimizer to cpu")

@@ -31,7 +31,7 @@ class ProcessGroup:
         self.ranks = ranks
         self._timeout = timeout = timedelta(seconds=timeout_seconds)
         self.device = _device(ranks)
-        _complete_environment(ranks)
+        complete_environment(ranks)
         _leave_out_shared_memory_op()
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False, auto_mpi_discovery=False)
@@ -163,7 +163,7 @@ def _device(ranks: Ranks) -> torch.device:
     return torch.device("cuda", ranks.local_rank)
 
 
-def _complete_environment(ranks: Ranks) -> None:
+def complete_environment(ranks: Ranks) -> None:
     """What torch.distributed reads. A process that no launcher started is a job of one."""
     os.environ.update(RANK=str(ranks.rank), LOCAL_RANK=str(ranks.local_rank), WORLD_SIZE=str(ranks.world_size))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")

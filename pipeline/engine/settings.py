@@ -5,13 +5,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.utils import is_flash_attn_2_available
 
+from pipeline.config.engine import Engine as EngineConfig
 from pipeline.config.optimization import AdamW, Muon, Optimizer
 from pipeline.config.optimization import Lion as LionConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
-from pipeline.engine.eight_bit import adamw_8bit
+from pipeline.engine.eight_bit import adam_class, adamw_8bit
 from pipeline.engine.lion import Lion
+from pipeline.engine.memory import BUCKET_ELEMENTS, GATHERED_ELEMENTS
 from pipeline.engine.mesh import mesh_of
 from pipeline.errors import ConfigError
 from pipeline.models.fp8 import require_fp8
@@ -32,6 +35,7 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
         "fp16": {"enabled": config.engine.precision == "fp16"},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device, twice in each micro batch
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
@@ -43,10 +47,14 @@ def deepspeed_dict(config: RunConfig, world_size: int) -> dict[str, Any]:
 
 
 def require_able(config: RunConfig, world_size: int, device: torch.device) -> None:
-    """Raise ConfigError if the job's ranks or device cannot do what the engine is to."""
+    """Raise ConfigError if the job's ranks or device cannot do what the engine is to, MissingDependencyError if a
+    package that it needs is not there."""
     zeropp = config.engine.zeropp
     if config.engine.fp8:
         require_fp8(device)
+    if isinstance(config.optimizer, AdamW) and config.optimizer.state_precision == "8bit":
+        adam_class()
+    _require_attention(config.engine, device)
     if world_size % zeropp.partition_size:
         raise ConfigError(
             f"engine.zeropp.partition_size ({zeropp.partition_size}) must divide the number of ranks ({world_size});"
@@ -59,6 +67,19 @@ def require_able(config: RunConfig, world_size: int, device: torch.device) -> No
         )
 
 
+def _require_attention(engine: EngineConfig, device: torch.device) -> None:
+    if engine.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "engine.attention (flash_attention_2) needs a GPU and the package flash-attn; take documents, which needs"
+            " neither"
+        )
+    is_fast = engine.attention in ("documents", "flash_attention_2")
+    if is_fast and engine.precision == "fp32" and device.type == "cuda":
+        raise ConfigError(
+            f"engine.attention ({engine.attention}) has no kernel for fp32 on a GPU; take sdpa, or precision bf16"
+        )
+
+
 def _zero(config: RunConfig) -> dict[str, Any]:
     stage = config.engine.zero_stage
     settings: dict[str, Any] = {
@@ -66,8 +87,8 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         "overlap_comm": True,
         "contiguous_gradients": True,
         "reduce_scatter": not isinstance(config.optimizer, Muon),  # it loses gradients: docs/design/engine.md
-        "reduce_bucket_size": 50_000_000,
-        "allgather_bucket_size": 50_000_000,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
     }
     offload, zeropp = config.engine.offload, config.engine.zeropp
     if offload.optimizer != "none":
@@ -76,9 +97,9 @@ def _zero(config: RunConfig) -> dict[str, Any]:
         if offload.parameters != "none":
             settings["offload_param"] = {"device": offload.parameters, "pin_memory": torch.cuda.is_available()}
         settings |= {
-            "stage3_prefetch_bucket_size": 50_000_000,
+            "stage3_prefetch_bucket_size": BUCKET_ELEMENTS,
             "stage3_param_persistence_threshold": 100_000,
-            "stage3_max_live_parameters": 1_000_000_000,
+            "stage3_max_live_parameters": GATHERED_ELEMENTS,
             "zero_hpz_partition_size": zeropp.partition_size,
             "zero_quantized_weights": zeropp.quantized_weights,
             "zero_quantized_gradients": zeropp.quantized_gradients,

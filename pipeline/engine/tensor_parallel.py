@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from deepspeed.checkpoint.constants import DS_AUTOTP_UC_META
+from deepspeed.module_inject.tp_plan_converter import SUPPORTED_STYLES
 from deepspeed.runtime.utils import is_model_parallel_parameter
 from deepspeed.utils import groups
 from torch import nn
@@ -26,8 +27,13 @@ def plan_cuts(model: nn.Module, size: int) -> None:
     config = next(module for module in model.modules() if isinstance(module, PreTrainedModel)).config
     if not config.base_model_tp_plan:
         raise ConfigError(f"engine.tensor_parallel ({size}): transformers has no plan for {config.model_type}; use 1")
+    if unknown := set(config.base_model_tp_plan.values()) - SUPPORTED_STYLES:
+        raise ConfigError(
+            f"engine.tensor_parallel ({size}): DeepSpeed cannot cut {config.model_type} ({', '.join(sorted(unknown))});"
+            " use 1"
+        )
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
-        if (number := getattr(config, name)) % size:
+        if (number := getattr(config, name, None) or size) % size:
             raise ConfigError(
                 f"engine.tensor_parallel ({size}) must divide the model's {name} ({number}); choose another"
             )

@@ -30,22 +30,25 @@ class SequenceParallel:
         """Change the transformers model inside `model`; all ranks call it.
 
         Raises:
-            ConfigError: Its heads cannot be divided among the ranks of a sequence.
+            ConfigError: Its heads cannot be divided among the ranks of a sequence, or see a part of it only.
         """
         inner = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
         self._size, self._rank = mesh.sequence_size, mesh.sequence_rank
         self._group = group.neighbours(mesh.sequence_size)
         register_all_to_all_group(self._group)
+        self._bounds: torch.Tensor | None = None
         self._attention = inner.config._attn_implementation
         self._attend = ALL_ATTENTION_FUNCTIONS[self._attention]
         self._share_heads(inner)
+        require_whole_rows(inner)
         AttentionInterface.register(ATTENTION, self._attend_whole)  # no mask goes by this name: `_whole` makes it
         inner.set_attn_implementation(ATTENTION)
         inner.register_forward_pre_hook(self._whole, with_kwargs=True)
 
     def _share_heads(self, model: PreTrainedModel) -> None:
         config = model.config.get_text_config()
-        heads, key_value_heads = config.num_attention_heads, config.num_key_value_heads
+        heads = config.num_attention_heads
+        key_value_heads = getattr(config, "num_key_value_heads", None) or heads
         if heads % self._size or max(key_value_heads, self._size) % min(key_value_heads, self._size):
             raise ConfigError(
                 f"engine.sequence_parallel ({self._size}) must divide the model's {heads} attention heads, and divide"
@@ -57,7 +60,9 @@ class SequenceParallel:
                 module.num_key_value_groups = heads // (key_value_heads * self._copies)
 
     def cut(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
-        """This rank's stretch, (B, L / s), of the first two, inputs and labels; positions stay whole, for masks."""
+        """This rank's stretch, (B, L / s), of the first two, inputs and labels; positions and bounds of pieces, where
+        there are any, stay those of whole rows."""
+        self._bounds = parts[3] if len(parts) > 3 else None
         return [*(self._stretch(part) for part in parts[:2]), *parts[2:]]
 
     def _stretch(self, rows: torch.Tensor) -> torch.Tensor:
@@ -70,7 +75,7 @@ class SequenceParallel:
         if positions is None:
             positions = torch.arange(tokens.shape[1] * self._size, device=tokens.device)[None]
         else:
-            mask = packed_arguments(positions, self._attention)
+            mask = packed_arguments(positions, self._attention, self._bounds)
             if mask.keys() == {"position_ids"}:  # transformers would make the mask, of the stretch
                 mask["attention_mask"] = same_piece(positions)
         return positional, {**arguments, **mask, "position_ids": self._stretch(positions)}
@@ -94,6 +99,18 @@ class SequenceParallel:
         """From (B, L, heads / s, D) to (B, L / s, heads, D)."""
         parts = output.unflatten(1, (self._size, -1)).movedim(1, 0)
         return _dim_zero_all_to_all(self._group, parts).movedim(0, 2).flatten(2, 3)
+
+
+def require_whole_rows(model: PreTrainedModel) -> None:
+    """Raise ConfigError for forms with local attention: the masks of whole rows that are made here know no windows."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"])
+    if window is not None and kinds != {"full_attention"}:
+        raise ConfigError(
+            f"engine.sequence_parallel needs attention to whole rows, and the model has windows of {window} tokens;"
+            " leave it out"
+        )
 
 
 def same_piece(position_ids: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, SelectiveCheckpointContext, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
+from transformers.integrations import moe  # noqa: F401 - registers an operation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from pipeline.config.engine import Engine
 from pipeline.models.documents import attend_pieces
 
 MANY_FORMS = 64
@@ -19,6 +21,9 @@ _aten = torch.ops.aten
 _KEPT = {
     _aten.mm.default,
     _aten.addmm.default,
+    _aten._scaled_mm.default,
+    _aten._grouped_mm.default,
+    torch.ops.transformers.grouped_mm_fallback.default,
     _aten._scaled_dot_product_flash_attention.default,
     _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default,
@@ -29,11 +34,28 @@ _KEPT = {
 """Operations whose outputs selective recomputation keeps: almost all of a block's arithmetic."""
 
 
+def prepare_blocks(model: nn.Module, engine: Engine, **compilation: Any) -> None:
+    """Turn on recomputation and compilation as the config says; the rest are torch.compile's settings."""
+    if engine.recompute != "none":
+        recompute_blocks(model, engine.recompute)
+    if engine.compile:
+        compile_blocks(model, **compilation)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """A model's decoder blocks, or encoder blocks."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
 def compile_blocks(model: nn.Module, **settings: Any) -> None:
-    """Compile each decoder block of a model, for every shape anew; `settings` are torch.compile's."""
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.compile(dynamic=False, recompile_limit=MANY_FORMS, **settings)
+    """Compile each block of a model, for every shape anew; `settings` are torch.compile's.
+
+    Its forward pass is compiled, not its call: hooks stay outside, such as those of ZeRO 3.
+    """
+    for block in blocks_of(model):
+        block.forward = torch.compile(  # type: ignore[method-assign]
+            block.forward, dynamic=False, recompile_limit=MANY_FORMS, **settings
+        )
 
 
 def recompute_blocks(model: nn.Module, what: Literal["selective", "full"]) -> None:
@@ -47,7 +69,9 @@ def recompute_blocks(model: nn.Module, what: Literal["selective", "full"]) -> No
         settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
-            module.gradient_checkpointing_enable(settings)
+            named = hasattr(module, "activation_checkpointing_enable")  # before transformers 5.23 it was the other
+            enable = module.activation_checkpointing_enable if named else module.gradient_checkpointing_enable
+            enable(settings)
             break
 
 

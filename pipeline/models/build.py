@@ -1,6 +1,7 @@
 """A model from its config. The architecture is transformers' own; its config is what an export writes."""
 
 import torch
+from torch import nn
 from transformers import (
     AttentionInterface,
     AutoModelForCausalLM,
@@ -36,6 +37,9 @@ def empty_model(config: PretrainedConfig, dtype: str, attention: str) -> PreTrai
     with no_init_weights():
         model = model_class(config).from_config(config, dtype=DTYPES[dtype], attn_implementation=attention)
     model.tie_weights()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None  # nothing is learned of that row; where pads are ends of text it must be
     return model
 
 
@@ -53,7 +57,7 @@ def fresh_model(
     return model
 
 
-def num_parameters(model: torch.nn.Module, trainable_only: bool = False) -> int:
+def num_parameters(model: nn.Module, trainable_only: bool = False) -> int:
     """Number of weights; a weight that two layers share counts once, one that ZeRO partitions counts whole."""
     return sum(
         getattr(parameter, "ds_numel", parameter.numel())

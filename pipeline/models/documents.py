@@ -34,6 +34,8 @@ def attend_by_document(
     is_causal: bool | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     max_length_q: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a transformers model; shapes (B, heads, L, head size), returned as (B, L, heads, head size).
@@ -48,14 +50,16 @@ def attend_by_document(
         is_causal: Instead of the module's attribute.
         cu_seq_lens_q: Bounds of the pieces in the rows laid end to end (`piece_bounds`). None: each row is one piece.
         max_length_q: No piece is longer.
+        softcap, s_aux: None: caps of products, and sinks, which some forms have.
 
     Raises:
         ConfigError: The model wants what this attention cannot do.
     """
-    if dropout or attention_mask is not None or (sliding_window is not None and sliding_window < query.shape[2]):
+    is_cut = sliding_window is not None and sliding_window < query.shape[2]
+    if dropout or attention_mask is not None or is_cut or softcap is not None or s_aux is not None:
         raise ConfigError(
-            "engine.attention (documents) knows neither dropout nor windows nor masks, and this model has one of them;"
-            " take sdpa"
+            "engine.attention (documents) knows neither dropout nor windows, masks, caps and sinks, and this model has"
+            " one of them; take sdpa, or eager for caps and sinks"
         )
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     if cu_seq_lens_q is None:

@@ -8,16 +8,17 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 
-def training_flops_per_token(config: PretrainedConfig, sequence_length: int) -> float:
+def training_flops_per_token(config: PretrainedConfig, sequence_length: int, is_frozen: bool = False) -> float:
     """FLOPs per token of one forward and backward pass over a decoder of any form, without recomputation.
 
     6 for each weight that takes part in a matrix product of a token (2 forward, 4 backward): see `active_weights`.
     For attention 6 * L * num_layers * num_heads * head_size: two products of L * head_size multiply-adds per head, of
-    which causal masking leaves half.
+    which causal masking leaves half. Of frozen weights no gradients are computed: 4 for each, and the few of low-rank
+    updates are left out.
     """
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = sequence_length * config.num_hidden_layers * config.num_attention_heads * head_size
-    return 6.0 * (_active_weights_of(config.to_json_string()) + attention)
+    return (4.0 if is_frozen else 6.0) * _active_weights_of(config.to_json_string()) + 6.0 * attention
 
 
 def active_weights(model: PreTrainedModel) -> float:

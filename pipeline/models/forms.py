@@ -21,12 +21,16 @@ from pipeline.config.decoders import (
     Qwen3MoeModel,
     RotaryDecoder,
 )
+from pipeline.models.initialization import WIDTH_MULTIPLIER
 
 
 def decoder_config(model: Decoder, vocab_size: int, eos_id: int | None, pad_id: int | None) -> PretrainedConfig:
     """transformers' config of a fresh model for a vocabulary of a given size, which is padded as the model says."""
     tokens = {"vocab_size": model.padded(vocab_size), "eos_token_id": eos_id, "pad_token_id": pad_id}
-    return _BUILDERS[type(model)](model, {**tokens, **_common(model)})
+    form = _BUILDERS[type(model)](model, {**tokens, **_common(model)})
+    if model.init == "mup":
+        setattr(form, WIDTH_MULTIPLIER, model.width_multiplier)
+    return form
 
 
 def _common(model: Decoder) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from pipeline.config.base import Config
 from pipeline.config.decoders import Decoder
 from pipeline.models.weights import Shape, Weights, parameter_shapes
 from pipeline.runtime.seeds import derive_seed
@@ -16,14 +15,16 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "wpe.weight")
 """Endings of the names of matrices that are looked up in."""
 OUTPUTS = ("lm_head.weight", "mlp.gate.weight")
 """Of those whose number of outputs does not grow with the width: the vocabulary's and a router's."""
+WIDTH_MULTIPLIER = "mup_width_multiplier"
+"""Attribute of transformers' config of a model."""
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "experts.down_proj", "c_proj.weight", "Wo.weight")
 _VOCABULARIES = ("embed_tokens.weight", "wte.weight", "lm_head.weight")
 
 
-def width_multiplier(model: Config) -> float:
-    """How much wider a fresh model is than the one its hyperparameters were found with; 1 but for `init: mup`."""
-    is_scaled = isinstance(model, Decoder) and model.base_width is not None
-    return model.hidden_size / model.base_width if is_scaled else 1.0
+def width_multiplier(form: PretrainedConfig) -> float:
+    """How much wider a model is than the one its hyperparameters were found with; 1 but for `init: mup`. It goes with
+    the model, to be found by runs that go on from its weights."""
+    return float(getattr(form, WIDTH_MULTIPLIER, 1.0))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Spread:
     @classmethod
     def of(cls, model: Decoder, vocab_size: int) -> "Spread":
         """That of a fresh model."""
-        return cls(model.init != "plain", width_multiplier(model), vocab_size)
+        return cls(model.init != "plain", model.width_multiplier, vocab_size)
 
 
 SCALED = Spread()

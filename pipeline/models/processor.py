@@ -17,6 +17,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.errors import ConfigError
 from pipeline.models.attention import DOCUMENTS
 from pipeline.models.documents import attend_by_document
 
@@ -100,15 +101,20 @@ def _wide_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention in fp32; shapes (B, heads, L, head size), returned as (B, L, heads, head size)."""
+    if softcap is not None or s_aux is not None:
+        raise ConfigError("engine.precision must be fp32 on this CPU: the attention of this model has caps or sinks")
     groups = query.shape[1] // key.shape[1]
     key, value = (tensor.float().repeat_interleave(groups, dim=1) for tensor in (key, value))
     causal = module.is_causal and attention_mask is None and query.shape[2] > 1
     output = scaled_dot_product_attention(
-        query.float(), key, value, attn_mask=attention_mask, is_causal=causal, scale=scaling
+        query.float(), key, value, attn_mask=attention_mask, dropout_p=dropout, is_causal=causal, scale=scaling
     )
     return output.transpose(1, 2).to(query.dtype).contiguous(), None
 

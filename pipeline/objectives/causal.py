@@ -24,7 +24,7 @@ class CausalLoss(Objective):
             model: The model.
             compile_loss: Whether to compile what comes behind logits.
             vocab_size: Ids from there on count nowhere.
-            z_loss: Weight of log(Z)^2.
+            z_loss: Weight of log(Z)^2, in training.
         """
         super().__init__()
         self.model = model
@@ -55,7 +55,8 @@ class CausalLoss(Objective):
         if self._output is None:
             output = self.model(**arguments)
             logits = output.logits[..., : self._vocab_size]
-            loss, self.row_sums = summed_loss(logits, labels, self._z_loss)
+            z_loss = self._z_loss if torch.is_grad_enabled() else 0.0
+            loss, self.row_sums = summed_loss(logits, labels, z_loss)
         else:
             with self._output.scoring(labels):
                 output = self.model(**arguments)

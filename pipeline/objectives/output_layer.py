@@ -11,7 +11,9 @@ from pipeline.models.blocks import MANY_FORMS
 from pipeline.models.processor import has_wide_products
 from pipeline.objectives.cross_entropy import Softmax, chunked_loss, softmax_loss
 
-_CHANGES_OF_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_CHANGES_OF_LOGITS = (
+    "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier",
+)  # fmt: skip
 """Of transformers' configs: the model does something with its logits after the output layer."""
 
 
@@ -55,7 +57,8 @@ class OutputLayer:
         weight, bias = self._layer.weight, self._layer.bias
         if self._vocab_size is not None:
             weight, bias = weight[: self._vocab_size], None if bias is None else bias[: self._vocab_size]
-        loss, losses = chunked_loss(input, weight, bias, self._labels, self._z_loss, self._is_wide, self._softmax)
+        z_loss = self._z_loss if torch.is_grad_enabled() else 0.0  # it steers training, and measures nothing
+        loss, losses = chunked_loss(input, weight, bias, self._labels, z_loss, self._is_wide, self._softmax)
         self.row_sums = losses.sum(1)
         return loss
 

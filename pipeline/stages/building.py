@@ -1,11 +1,13 @@
 """The model of a training run, inside its objective, and the weights that it begins with."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline.config.decoders import Decoder
 from pipeline.config.encoders import ENCODERS
@@ -18,7 +20,7 @@ from pipeline.models.build import empty_model, transformers_config
 from pipeline.models.encoders import is_encoder
 from pipeline.models.flops import encoder_flops_per_token, training_flops_per_token
 from pipeline.models.fp8 import use_fp8
-from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault
+from pipeline.models.initialization import SCALED, Spread, initial_weights, muon_fault, width_multiplier
 from pipeline.models.processor import lacks, widen_products
 from pipeline.models.weights import Weights
 from pipeline.objectives.causal import CausalLoss
@@ -78,30 +80,59 @@ def build(
     Raises:
         ConfigError, CheckpointError: In one sentence; the same on all ranks.
     """
-    engine = config.engine
     form = base.form if base else _fresh_form(config, tokenizer)
     _check_positions(config, form)
+    source = base.weights if base else partial(initial_weights, seed=config.seed, spread=_spread(config, tokenizer))
     with building or nullcontext():
-        model = empty_model(form, "fp32", engine.attention)
-        weights = base.weights(model) if base else initial_weights(model, config.seed, _spread(config, tokenizer))
-        if config.optimizer.type == "muon" and (fault := muon_fault(model)):
-            raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
-        if lacks(engine.precision, device):
-            widen_products(model)
-        wrapped: nn.Module = model
-        if isinstance(config.adapter, LoraAdapter):
-            wrapped = add_lora(model, config.adapter, config.seed)
-            weights = adapted_weights(wrapped, weights, config.seed)
+        objective, weights = assemble(config, form, tokenizer.vocab_size, device, source)
     if config.engine.fp8:
-        use_fp8(wrapped)
-    return Ingredients(_with_objective(config, wrapped, tokenizer.vocab_size), weights, form, base)
+        use_fp8(objective.model)
+    return Ingredients(objective, weights, form, base)
+
+
+def assemble(
+    config: RunConfig,
+    form: PretrainedConfig,
+    vocab_size: int,
+    device: torch.device,
+    source: Callable[[PreTrainedModel], Weights],
+    dtype: str = "fp32",
+) -> tuple[Objective, Weights]:
+    """A model with its adapter, inside its objective, without weights, and what its weights are to be.
+
+    Args:
+        config: What is done with it.
+        form: transformers' config of it.
+        vocab_size: Ids of the tokenizer; those beyond only pad.
+        device: Where it trains.
+        source: The weights of the model without adapter.
+        dtype: Type of its parameters.
+
+    Raises:
+        ConfigError, CheckpointError: In one sentence.
+    """
+    model = empty_model(form, dtype, config.engine.attention)
+    weights = source(model)
+    if config.optimizer.type == "muon" and (fault := muon_fault(model)):
+        raise ConfigError(f"optimizer.type muon is not for this model: {fault}; use adamw")
+    if config.optimizer.type != "adamw" and width_multiplier(form) != 1:
+        raise ConfigError(
+            f"optimizer.type ({config.optimizer.type}) must be adamw: the model that the run starts from has init mup"
+        )
+    if lacks(config.engine.precision, device):
+        widen_products(model)
+    wrapped: nn.Module = model
+    if isinstance(config.adapter, LoraAdapter):
+        wrapped = add_lora(model, config.adapter, config.seed)
+        weights = adapted_weights(wrapped, weights, config.seed)
+    return _with_objective(config, wrapped, vocab_size), weights
 
 
 def flops_per_token(config: RunConfig, model: PretrainedConfig, sequence_length: int) -> float:
     """Floating-point operations of a training step for each token of a sequence of some length."""
     if isinstance(config.objective, MaskedObjective):
         return encoder_flops_per_token(model, sequence_length, config.objective.share)
-    return training_flops_per_token(model, sequence_length)
+    return training_flops_per_token(model, sequence_length, is_frozen=config.adapter.type != "none")
 
 
 def _fresh_form(config: RunConfig, tokenizer: Tokenizer) -> PretrainedConfig:

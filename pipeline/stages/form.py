@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.config.data import CorpusData
 from pipeline.config.decoders import Decoder
-from pipeline.config.model import CheckpointModel, HuggingFaceModel
+from pipeline.config.model import CheckpointModel, HuggingFaceModel, LoraAdapter
 from pipeline.config.run import RunConfig
 from pipeline.corpus.corpus import Corpus
+from pipeline.models.adapters import add_lora
 from pipeline.models.build import model_class
 from pipeline.models.encoders import encoder_config
 from pipeline.models.forms import decoder_config
@@ -35,6 +37,11 @@ def weightless_model(config: RunConfig, vocab_size: int) -> PreTrainedModel:
         form = encoder_config(config.model, vocab_size, eos_id=None, pad_id=None, mask_id=None)
     with torch.device("meta"):
         return model_class(form).from_config(form)
+
+
+def with_adapter(config: RunConfig, model: PreTrainedModel) -> nn.Module:
+    """The model as it is trained."""
+    return add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
 
 
 def vocabulary(config: RunConfig) -> int | None:

@@ -9,11 +9,11 @@ from pipeline.config.decoders import Decoder
 from pipeline.config.encoders import ENCODERS
 from pipeline.config.load import dump
 from pipeline.config.run import RunConfig
-from pipeline.engine.memory import estimate_memory
+from pipeline.engine.memory import estimate_model
 from pipeline.engine.settings import deepspeed_dict
 from pipeline.models.build import num_parameters
 from pipeline.runtime.ranks import ranks_from_environment
-from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
+from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model, with_adapter
 
 
 def print_training_plan(config: RunConfig) -> None:
@@ -37,8 +37,8 @@ def print_memory(config: RunConfig, world_size: int) -> None:
     """
     console = Console(stderr=True)
     known = vocabulary(config)
-    parameters = count_parameters(config, known or USUAL_VOCABULARY)
-    memory = estimate_memory(config, parameters, world_size)
+    model = with_adapter(config, weightless_model(config, known or USUAL_VOCABULARY))
+    parameters, memory = num_parameters(model), estimate_model(config, model, world_size)
     facts = f"{parameters:,} parameters, {config.num_steps:,} steps, {world_size} ranks"
     table = Table("Per rank", "GiB")
     for name, size in (("parameters", memory.parameters), ("gradients", memory.gradients),

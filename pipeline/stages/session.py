@@ -14,13 +14,14 @@ from pipeline.engine.checkpoint.commit import Commit
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Saver
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
 from pipeline.engine.out_of_memory import largest_batch, require_host_memory
+from pipeline.engine.partition import partitioned
 from pipeline.engine.peak import peak_flops
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.engine.settings import require_able
-from pipeline.errors import CheckpointError, LockLostError, TarmacError
+from pipeline.errors import CheckpointError, ConfigError, LockLostError, TarmacError
 from pipeline.models.build import num_parameters
 from pipeline.runtime.files import write_json, write_text
 from pipeline.runtime.journal import Journal
@@ -140,7 +141,11 @@ class Session:
                       f"{num_parameters(ingredients.loss, trainable_only=True):,}",
                       self._group.ranks.world_size, self._group.device)  # fmt: skip
         self._watchdog.beat("starting DeepSpeed")
-        engine = Engine(ingredients.loss, self._config, self._group)
+        try:
+            engine = Engine(ingredients.loss, self._config, self._group)
+        except ConfigError as error:
+            error.on_all_ranks = True  # it is about the model's form
+            raise
         if self._commit is None or self._excludes_frozen:
             self._watchdog.beat("filling in the first weights")
             fill(engine, ingredients.weights, only_frozen=self._commit is not None)

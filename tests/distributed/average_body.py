@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from pipeline.engine.checkpoint.finding import newest_good
-from pipeline.engine.checkpoint.fragments import EMA, MASTER, averaged, fragments, prepare
+from pipeline.engine.checkpoint.fragments import averaged, fragments, prepare
+from pipeline.engine.checkpoint.layout import EMA, MASTER
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.weights import saved_weights
 from pipeline.engine.engine import Engine

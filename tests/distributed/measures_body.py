@@ -9,6 +9,7 @@ import torch
 
 from pipeline.config.run import RunConfig
 from pipeline.engine.engine import Engine
+from pipeline.engine.generation import generating
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.out_of_memory import largest_batch
 from pipeline.engine.process_group import ProcessGroup
@@ -29,7 +30,7 @@ def measured(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rehearsed.rehearse(largest_batch(rehearsed.config, group.ranks.world_size))
         assert torch.equal(torch.random.get_rng_state(), generator)
         curve = train(rehearsed, range(1))
-        with rehearsed.generating() as model:
+        with generating(rehearsed) as model:
             written = list(generate(model, [1, 2, 3], max_new_tokens=4, temperature=1.0, top_k=0, seed=7))
         curve += [*train(rehearsed, range(1, 3)), weights_digest(rehearsed)]
         rehearsed.close()

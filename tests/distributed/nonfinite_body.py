@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from pipeline.data.batch import Batch
-from pipeline.engine.checkpoint.fragments import EMA, fragments, prepare
+from pipeline.engine.checkpoint.fragments import fragments, prepare
+from pipeline.engine.checkpoint.layout import EMA
 from pipeline.engine.engine import Engine
 from pipeline.engine.norms import squared_parameter_norm
 from pipeline.engine.process_group import ProcessGroup

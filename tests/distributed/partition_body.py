@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from pipeline.config.model import LlamaModel, LoraAdapter
-from pipeline.engine.checkpoint.fragments import FROZEN, MASTER, OBJECTIVE_PREFIX, Fragment, fragments
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.checkpoint.fragments import fragments
+from pipeline.engine.checkpoint.layout import FROZEN, MASTER, OBJECTIVE_PREFIX, Fragment
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
+from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.adapters import adapted_weights, add_lora
 from pipeline.models.build import empty_model, num_parameters

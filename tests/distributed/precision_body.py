@@ -7,9 +7,10 @@ from typing import Any
 from pipeline.engine.checkpoint.finding import newest_good
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.checkpoint.loading import load_checkpoint
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
 from pipeline.engine.norms import squared_parameter_norm
+from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.build import empty_model
 from pipeline.models.forms import decoder_config

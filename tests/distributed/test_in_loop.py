@@ -31,6 +31,7 @@ def changes(corpora: tuple[Path, Path]) -> dict[str, Any]:
     return {
         "data": {"type": "corpus", "sources": sources, "sequence_length": 32},
         "duration": {"steps": STEPS}, "engine": {"zero_stage": 3, "compile": False, "timeout_seconds": 60},
+        "ema": {"decay": 0.9},
         "tracking": {"log_every_steps": EVERY, "wandb": {"mode": "disabled"}},
         "checkpoints": {"every_steps": 100, "keep_best": 1, "best_metric": "validation/other/loss"},
     }  # fmt: skip
@@ -113,6 +114,8 @@ def test_corpora_are_evaluated_each_at_its_own_interval(measured):
     assert last["validation/other/tokens"] == 6 * 32
     assert 0 < last["validation/other/bits_per_byte"] < last["validation/other/loss"] / 0.693 * 1.01
     assert last["validation/other/loss"] != last["validation/loss"]
+    assert [step for step, key in figures(measured, "validation/") if key == "validation/ema_loss"] == [6, 12]
+    assert [step for step, key in figures(measured, "validation/") if key == "validation/other/ema_loss"] == steps
 
 
 def test_samples_continue_the_prompts(measured):

@@ -8,13 +8,16 @@ from tests.distributed.jobs import run_job
 
 PLAIN = {"zero_stage": 1, "precision": "fp32", "attention": "sdpa"}
 PACKED = {**PLAIN, "packs": True}
-ALONE = [PLAIN, PACKED, {**PACKED, "precision": "bf16"}]
+GPT2 = {**PACKED, "model": {"type": "gpt2"}}
+ALONE = [PLAIN, PACKED, {**PACKED, "precision": "bf16"}, GPT2]
 SEQUENCE = [
     {**PLAIN, "sequence_parallel": 2},
     {**PLAIN, "sequence_parallel": 2, "zero_stage": 2, "recompute": "full"},
     {**PACKED, "sequence_parallel": 2, "compile": True},
     {**PACKED, "sequence_parallel": 2, "zero_stage": 3},
     {**PACKED, "sequence_parallel": 2, "zero_stage": 2, "precision": "bf16"},
+    {**PACKED, "sequence_parallel": 2, "attention": "documents"},
+    {**GPT2, "sequence_parallel": 2},
 ]
 TENSOR = [
     {**PLAIN, "tensor_parallel": 2, "zero_stage": 0},
@@ -24,7 +27,7 @@ TENSOR = [
     {**PACKED, "tensor_parallel": 2, "precision": "bf16"},
 ]
 FOUR_RANKS = [{**PACKED, "sequence_parallel": 2}, {**PACKED, "sequence_parallel": 4}]
-KIND = ("packs", "precision")
+KIND = ("packs", "precision", "model")
 """Keys by which a run that shares nothing is its like."""
 BODY = "tests.distributed.parallel_body:curves"
 TOLERANCE = {"fp32": {"loss": 1e-5, "norm": 1e-5}, "bf16": {"loss": 5e-3, "norm": 2e-2}}
@@ -54,5 +57,5 @@ def test_ranks_that_share_train_as_one_rank_does(results, job, number, config):
 
 
 def test_pieces_are_kept_apart(results):
-    plain, packed, _ = results["alone"]
+    plain, packed, *_ = results["alone"]
     assert not math.isclose(plain["norm"][0], packed["norm"][0], rel_tol=1e-2)

@@ -10,11 +10,13 @@ from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.checkpoint.finding import newest_good
-from pipeline.engine.checkpoint.fragments import MASTER, fragments, prepare
+from pipeline.engine.checkpoint.fragments import fragments, prepare
+from pipeline.engine.checkpoint.layout import MASTER
 from pipeline.engine.checkpoint.loading import load_checkpoint
 from pipeline.engine.checkpoint.saving import Label, Saver
-from pipeline.engine.engine import Engine, partitioned
+from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
+from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.build import empty_model, fresh_model
 from pipeline.models.forms import decoder_config

@@ -14,18 +14,9 @@ import torch
 from pipeline.engine.checkpoint.checksum import combined
 from pipeline.engine.checkpoint.columns import Columns, end_in_whole, spread_crc32
 from pipeline.engine.checkpoint.commit import Commit, step_name
-from pipeline.engine.checkpoint.fragments import (
-    EMA,
-    FROZEN,
-    MASTER,
-    Fragment,
-    fragments,
-    hide_parameters,
-    optimizer_name,
-    prepare,
-    publish,
-)
+from pipeline.engine.checkpoint.fragments import fragments, hide_parameters, optimizer_name, prepare, publish
 from pipeline.engine.checkpoint.index import Index, read_index, require_whole
+from pipeline.engine.checkpoint.layout import EMA, FROZEN, MASTER, Fragment
 from pipeline.engine.checkpoint.tensors import DTYPES, TensorReader, as_bytes
 from pipeline.engine.engine import Engine
 from pipeline.errors import CheckpointError

@@ -19,8 +19,9 @@ import torch
 
 from pipeline.engine.checkpoint.background import Background
 from pipeline.engine.checkpoint.commit import Commit, FileRecord, begin, commit, hashed_file, step_name
-from pipeline.engine.checkpoint.fragments import FROZEN, Fragment, fragments, optimizer_name, step_counts
+from pipeline.engine.checkpoint.fragments import fragments, optimizer_name, step_counts
 from pipeline.engine.checkpoint.index import INDEX_NAME, Written, index_of
+from pipeline.engine.checkpoint.layout import FROZEN, Fragment
 from pipeline.engine.checkpoint.snapshot import Snapshot, fits_in_memory, live, owned
 from pipeline.engine.checkpoint.tensors import total_bytes, write_tensors
 from pipeline.engine.engine import Engine

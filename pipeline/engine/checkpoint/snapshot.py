@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import psutil
 import torch
 
-from pipeline.engine.checkpoint.fragments import Fragment
+from pipeline.engine.checkpoint.layout import Fragment
 from pipeline.engine.checkpoint.tensors import Part
 
 

@@ -11,8 +11,8 @@ from pipeline.engine.checkpoint.commit import (
     read_commit,
     step_name,
 )
-from pipeline.engine.checkpoint.fragments import BUFFER, EMA, FROZEN, MASTER, OBJECTIVE_PREFIX
 from pipeline.engine.checkpoint.index import read_index
+from pipeline.engine.checkpoint.layout import BUFFER, EMA, FROZEN, MASTER, OBJECTIVE_PREFIX
 from pipeline.engine.checkpoint.tensors import TensorReader
 from pipeline.errors import CheckpointError
 from pipeline.models.weights import Weights

@@ -64,7 +64,7 @@ class EvaluationHook:
         }
         if self._engine.average is not None:
             with averaged(self._engine):
-                row["validation/ema_loss"] = self._loss_sum() / max(1, self._tokens)
+                row[f"{self._name}/ema_loss"] = self._loss_sum() / max(1, self._tokens)
         if self._engine.group.ranks.is_main:
             self._tracker.log(step, row)
             _log.info(

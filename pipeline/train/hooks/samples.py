@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config.measuring import Samples
 from pipeline.engine.engine import Engine
+from pipeline.engine.generation import generating
 from pipeline.errors import GenerationError
 from pipeline.generation.generate import generate
 from pipeline.runtime.logs import get_logger
@@ -45,7 +46,7 @@ class SamplesHook:
         self._rows = Records(folder / "samples.jsonl", synced=True)
         self._ends = {tokenizer.eos_id, tokenizer.control_id("<|end|>")}
         self._prompts = [tokenizer.encode(prompt) or [tokenizer.eos_id] for prompt in settings.prompts]
-        with engine.generating() as model:
+        with generating(engine) as model:
             for number in range(len(self._prompts)):
                 self._drawn(model, number)
 
@@ -59,7 +60,7 @@ class SamplesHook:
     def write(self, step: int) -> None:
         """Generate; a model that gives no finite logits is told of and writes none."""
         try:
-            with self._engine.generating() as model:
+            with generating(self._engine) as model:
                 texts = [self._text(model, number) for number in range(len(self._prompts))]
         except GenerationError as error:
             _log.warning("step %d: no samples: %s", step, error)

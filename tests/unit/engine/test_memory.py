@@ -1,8 +1,13 @@
 """Bytes of the optimizer's state by what the optimizer keeps."""
 
 import pytest
+import torch
 
-from pipeline.engine.memory import estimate_memory
+from pipeline.config.model import LoraAdapter
+from pipeline.engine.memory import estimate_memory, estimate_model
+from pipeline.models.adapters import add_lora
+from pipeline.models.build import empty_model, num_parameters
+from pipeline.models.forms import decoder_config
 from tests.distributed.training_body import run_config
 
 ADAMW, LION = {"type": "adamw", "lr": 1e-3}, {"type": "lion", "lr": 1e-3}
@@ -19,3 +24,15 @@ def test_bytes_of_the_optimizer_by_parameter(changes, stage_one, stage_zero):
     shared = run_config(zero_stage=1, **changes)
     assert estimate_memory(plain, 1000, 2).optimizer == 1000 * stage_zero
     assert estimate_memory(shared, 1000, 2).optimizer == 500 * stage_one
+
+
+def test_frozen_weights_take_their_own_memory_only():
+    config = run_config(zero_stage=2)
+    with torch.device("meta"):
+        model = empty_model(decoder_config(config.model, 64, 2, 3), "fp32", "eager")
+    adapted = add_lora(model, LoraAdapter(type="lora", rank=2), 0)
+    trained, frozen = num_parameters(adapted, trainable_only=True), num_parameters(model)
+    estimate = estimate_model(config, adapted, 2)
+    assert estimate.parameters == 2 * (num_parameters(adapted))
+    assert (estimate.gradients, estimate.optimizer) == (4 * trained // 2, 12 * trained // 2)
+    assert trained < frozen

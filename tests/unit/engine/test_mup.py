@@ -1,20 +1,25 @@
 """Maximal update parametrisation: what a step changes keeps its size, however wide the model is."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from pipeline.config.load import validate
+from pipeline.config.model import LoraAdapter
 from pipeline.config.optimization import AdamW
 from pipeline.config.run import RunConfig
 from pipeline.engine.parameter_groups import parameter_groups
 from pipeline.engine.settings import peak_learning_rate
 from pipeline.errors import ConfigError
-from pipeline.models.build import fresh_model
+from pipeline.models.adapters import add_lora
+from pipeline.models.build import empty_model, fresh_model
 from pipeline.models.forms import decoder_config
-from pipeline.models.initialization import Spread, width_multiplier
+from pipeline.models.initialization import Spread, initial_weights
 from pipeline.objectives.causal import summed_loss
+from pipeline.stages.building import assemble
+from tests.distributed.training_body import run_config
 from tests.unit.models.decoder_forms import FORMS, decoder
 
 IDS = torch.randint(64, (4, 33), generator=torch.Generator().manual_seed(0))
@@ -37,7 +42,7 @@ def change(form: str, width: int, init: str) -> float:
     config = wide(form, width, init)
     network = fresh_model(decoder_config(config, 64, 2, 3), 0, "fp32", "sdpa", Spread.of(config, 64))
     rates = AdamW(type="adamw", lr=2e-2, weight_decay=0.1)
-    groups = parameter_groups(network, rates, width_multiplier(config))
+    groups = parameter_groups(network, rates)
     optimizer = torch.optim.AdamW([{**group, "lr": peak_learning_rate(group, rates)} for group in groups])
 
     def logits() -> torch.Tensor:
@@ -63,11 +68,11 @@ def test_rates_and_decay_of_each_group():
     """Hidden and output matrices learn less and decay the same: torch's AdamW decays by rate * decay."""
     network = fresh_model(decoder_config(wide("llama", 64, "mup"), 64, 2, 3), 0, "fp32", "sdpa")
     settings = AdamW(type="adamw", lr=0.5)  # whose matrices decay by 0.1
-    groups = {group["name"]: group for group in parameter_groups(network, settings, 2.0)}
+    groups = {group["name"]: group for group in parameter_groups(network, settings)}
     assert [len(group["params"]) for group in groups.values()] == [1, 2 * 7 + 1, 2 * 2 + 1]
     rates = {name: peak_learning_rate(group, settings) for name, group in groups.items()}
-    assert rates == {"matrices": 0.5, "wide matrices": 0.25, "vectors": 0.5}
-    assert [group["weight_decay"] for group in groups.values()] == [0.1, 0.2, 0.0]
+    assert rates == {"matrices": 0.5, "wide matrices": 0.125, "vectors": 0.5}
+    assert [group["weight_decay"] for group in groups.values()] == [0.1, 0.4, 0.0]
 
 
 def test_it_is_for_adam():
@@ -79,3 +84,20 @@ def test_it_is_for_adam():
     assert validate(RunConfig, {**run, "optimizer": {"type": "adamw", "lr": 0.1}}, "test")
     with pytest.raises(ConfigError, match=r"optimizer.type \(muon\) must be adamw when model.init is mup"):
         validate(RunConfig, {**run, "optimizer": {"type": "muon", "lr": 0.1}}, "test")
+
+
+def test_a_run_that_goes_on_from_it_learns_at_the_same_rates(tmp_path):
+    config = wide("llama", 8 * BASE, "mup")
+    decoder_config(config, 64, 2, 3).save_pretrained(tmp_path)
+    network = empty_model(AutoConfig.from_pretrained(tmp_path), "fp32", "sdpa")
+    shares = {group["name"]: group["rate_share"] for group in parameter_groups(network, AdamW(type="adamw", lr=1e-2))}
+    assert shares == {"wide matrices": 1 / 8, "matrices": 1.0, "vectors": 1.0}
+    adapted = add_lora(network, LoraAdapter(type="lora", rank=2), 0)
+    assert {group["rate_share"] for group in parameter_groups(adapted, AdamW(type="adamw", lr=1e-2))} == {1.0}
+
+
+def test_another_optimizer_is_refused_there():
+    form = decoder_config(wide("llama", 8 * BASE, "mup"), 64, 2, 3)
+    config = run_config(optimizer={"type": "lion", "lr": 1e-3})
+    with pytest.raises(ConfigError, match=r"optimizer\.type \(lion\) must be adamw: the model that the run starts"):
+        assemble(config, form, 64, torch.device("cpu"), partial(initial_weights, seed=0))

@@ -31,6 +31,7 @@ def config(**engine: Any) -> RunConfig:
     ({"zero_stage": 2, "zeropp": {"partition_size": 2}}, "zeropp is for zero_stage 3 and zero_stage is 2; leave it"),
     ({"zero_stage": 0, "precision": "fp16"}, r"precision \(fp16\) must be fp32 at zero_stage 0"),
     ({"zero_stage": 2, "precision": "fp16", "fp8": True}, r"precision \(fp16\) must be bf16 with fp8"),
+    ({"zero_stage": 2, "fp8": True, "tensor_parallel": 2}, r"tensor_parallel \(2\) must be 1 with fp8"),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_refused(engine: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
@@ -46,6 +47,15 @@ def test_what_the_job_cannot_do_is_refused() -> None:
         require_able(config(zero_stage=3, zeropp=QUANTIZED), 8, CPU)
     with pytest.raises(ConfigError, match=r"engine\.fp8 \(true\) needs a GPU of compute capability 8\.9 or above"):
         require_able(config(fp8=True), 8, CPU)
+    with pytest.raises(ConfigError, match=r"attention \(documents\) has no kernel for fp32 on a GPU; take sdpa, or"):
+        require_able(config(precision="fp32"), 8, torch.device("cuda"))
+    require_able(config(precision="fp32"), 8, CPU)
+    with pytest.raises(ConfigError, match=r"attention \(flash_attention_2\) needs a GPU and the package flash-attn"):
+        require_able(config(attention="flash_attention_2"), 8, CPU)
+
+
+def test_nothing_is_timed_by_waiting_for_the_device() -> None:
+    assert not deepspeed_dict(config(), 2)["timers"]["throughput"]["enabled"]
 
 
 def test_quantized_communication_is_asked_of_deepspeed() -> None:

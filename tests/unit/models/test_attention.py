@@ -212,7 +212,8 @@ def test_blocks_compiled_by_inductor_attend_by_document():
             assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-4 * float(other.grad.abs().max()))
 
 
-@pytest.mark.parametrize("wish", [{"dropout": 0.1}, {"sliding_window": 3}, {"attention_mask": torch.ones(1)}])
+@pytest.mark.parametrize("wish", [{"dropout": 0.1}, {"sliding_window": 3}, {"attention_mask": torch.ones(1)},
+                                  {"softcap": 30.0}, {"s_aux": torch.ones(1)}])  # fmt: skip
 def test_what_attention_by_document_cannot_do_is_refused(wish):
     tensor = torch.zeros(1, 1, 4, 8)
     with pytest.raises(ConfigError, match="take sdpa"):

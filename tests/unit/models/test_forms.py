@@ -180,3 +180,17 @@ def test_residual_outputs_are_smaller_by_the_root_of_twice_the_depth():
     block = model("llama", init_std=0.5).model.layers[0]
     ratio = float((block.mlp.up_proj.weight.std() / block.mlp.down_proj.weight.std()).detach())
     assert ratio == pytest.approx(math.sqrt(4), rel=0.1)
+
+
+@every_form
+def test_the_end_of_a_text_is_learned_where_it_pads_too(form):
+    network = fresh_model(decoder_config(decoder(form), VOCABULARY, 2, 2), 0, "fp32", "sdpa").train()
+    network(input_ids=torch.tensor([[5, 2, 7]]), use_cache=False).logits[..., 9].sum().backward()
+    assert network.get_input_embeddings().weight.grad[2].any()
+
+
+def test_frozen_weights_cost_no_gradients_of_theirs():
+    config = model("llama").config
+    whole, frozen = (training_flops_per_token(config, 24, is_frozen=one) for one in (False, True))
+    attention = 6 * 24 * 2 * 4 * 8
+    assert (frozen - attention) / (whole - attention) == pytest.approx(2 / 3)

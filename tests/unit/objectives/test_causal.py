@@ -1,9 +1,13 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 
-from pipeline.objectives.causal import summed_loss
+from pipeline.models.build import fresh_model
+from pipeline.models.forms import decoder_config
+from pipeline.objectives.causal import CausalLoss, summed_loss
+from tests.unit.models.decoder_forms import decoder
 
 
 def test_uniform_logits_cost_the_log_of_the_vocabulary_per_valid_token():
@@ -29,3 +33,13 @@ def test_labels_are_taken_as_already_shifted():
         logits[0, position, token] = 20.0
     assert float(summed_loss(logits, torch.tensor([[4, 0, 2]]))[0]) < 1e-6
     assert float(summed_loss(logits, torch.tensor([[0, 4, 2]]))[0]) > 10
+
+
+@pytest.mark.parametrize("vocab_size", [64, 60])
+def test_the_z_loss_is_of_training_only(vocab_size):
+    network = fresh_model(decoder_config(decoder("llama"), 64, 2, 3), 0, "fp32", "sdpa")
+    plain, steered = CausalLoss(deepcopy(network), vocab_size=vocab_size), CausalLoss(network, False, vocab_size, 1e-2)
+    ids = torch.arange(12).reshape(2, 6)
+    assert float(steered(ids, ids).detach()) > float(plain(ids, ids).detach())
+    with torch.no_grad():
+        assert float(steered(ids, ids)) == float(plain(ids, ids))

@@ -15,7 +15,8 @@ from pipeline.models.build import empty_model, fresh_model
 from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
 from pipeline.runtime.ranks import ranks_from_environment
-from pipeline.stages.doctor import checkpoint_bytes
+from pipeline.stages.doctor.checkpoints import checkpoint_bytes
+from pipeline.stages.doctor.trial import compared
 from tests.distributed.training_body import VOCABULARY, run_config
 
 ADAPTER = LoraAdapter(type="lora", rank=3)
@@ -40,5 +41,20 @@ def sizes(cases: list[dict[str, Any]]) -> list[dict[str, int]]:
         found.append({"saved": saver.num_bytes, "weights": weights, "moments": moments})
         saver.close()
         engine.close()
+    group.close()
+    return found
+
+
+def tried(sizes: list[list[int]], engines: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Of each size and engine: bytes that a step is foretold to take, and those it takes."""
+    group, found = ProcessGroup(ranks_from_environment(), 60), []
+    for width, layers, vocab_size in sizes:
+        model = {"hidden_size": width, "intermediate_size": 3 * width, "num_layers": layers, "max_positions": 512}
+        for engine in engines:
+            config = run_config(model=model, **engine)
+            data = config.data.model_copy(update={"sequence_length": 512})
+            config = config.model_copy(update={"data": data})
+            form = decoder_config(config.model, vocab_size, eos_id=0, pad_id=0)
+            found.append(compared(config, form, vocab_size, group)[:2])
     group.close()
     return found

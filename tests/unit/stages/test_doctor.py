@@ -9,8 +9,9 @@ import pytest
 from pipeline import cli
 from pipeline.config.load import validate
 from pipeline.config.run import RunConfig
-from pipeline.errors import RunError
-from pipeline.stages.doctor import GPU_HOURS_PER_FAILURE, Cost, examine, young_seconds
+from pipeline.errors import ConfigError, RunError
+from pipeline.stages.doctor import examine
+from pipeline.stages.doctor.checkpoints import GPU_HOURS_PER_FAILURE, Cost, young_seconds
 from tests.distributed.jobs import run_job
 from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 
@@ -55,6 +56,24 @@ def said(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
 def seconds(words: str) -> float:
     """A figure that was printed."""
     return float(re.sub(r"[^\d.]", "", words))
+
+
+def test_memory_stage_and_time_are_foretold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examine(config_for(tmp_path / "run", BILLION), 8, device="H100")
+    rows = said(capsys)
+    lasting = [seconds(rows[name][0]) for name in ("parameters", "gradients", "optimizer")]
+    assert lasting == pytest.approx([lasting[0], 2 * lasting[0] / 8, 6 * lasting[0] / 8], rel=1e-3)  # ZeRO 2, of bf16
+    assert seconds(rows["memory"][0]) > lasting[0] + lasting[2] + seconds(rows["activations"][0])
+    assert rows["memory"][1].endswith("of 80.000 GB")
+    assert rows["ZeRO stage"] == ("1", "the lowest that fits; the config says 2")
+    assert rows["micro batch"] == ("1", "at most; the config says 1")  # 2 sequences for 8 ranks
+    flops = 6 * seconds(rows["parameters"][0]) / 2 * 1e9 * 2 * 32 * 100
+    assert seconds(rows["time"][0]) == pytest.approx(flops / (8 * 0.4 * 989e12) / 3600, abs=0.05)
+    examine(config_for(tmp_path / "run", BILLION | {"num_layers": 40}), 1, device="A10")
+    rows = said(capsys)
+    assert rows["ZeRO stage"][0] == "none"
+    with pytest.raises(ConfigError, match=r"^--device B999 is not known; choose one of H200, H100"):
+        examine(config_for(tmp_path / "run"), 1, device="B999")
 
 
 def test_the_interval_is_youngs() -> None:

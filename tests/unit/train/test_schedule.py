@@ -23,7 +23,7 @@ def schedules(draw, forms: tuple[str, ...] = FORMS) -> Schedule:
     warmup = draw(st.sampled_from(["warmup_steps", "warmup_tokens"]))
     values = {warmup: draw(st.integers(least if warmup == "warmup_steps" else 1, 30))}
     decay = {"decay_share": st.floats(0.01, 1), "decay_steps": st.integers(1, 90), "decay_start": st.integers(0, 70)}
-    if name := draw(st.sampled_from([None, *decay])):
+    if name := draw(st.sampled_from([None, *decay] if form == "wsd" else [None])):
         values[name] = draw(decay[name])
     return Schedule(type=form, final_share=draw(st.floats(0, 1)),
                     decay_form=draw(st.sampled_from(["linear", "sqrt"])), **values)  # fmt: skip
@@ -50,7 +50,8 @@ def test_it_ends_at_the_final_share(schedule, by_tokens):
 @given(st.sampled_from(FORMS), st.integers(1, 20), st.integers(0, 40), st.floats(0, 1))
 def test_by_tokens_a_batch_that_grows_leaves_the_rate_where_it_is(form, warmup, ramp, decay_share):
     """Twice the batch from some step on, in warm-up or behind it: the same rate where as many tokens are seen."""
-    schedule = Schedule(type=form, warmup_tokens=2 * warmup, decay_share=decay_share)
+    decay = {"decay_share": decay_share} if form == "wsd" else {}
+    schedule = Schedule(type=form, warmup_tokens=2 * warmup, **decay)
     before, num_steps = 2 * ramp, 80 + ramp  # steps of one token, then of two, 160 in all
 
     def seen(step: int) -> int:
@@ -102,3 +103,8 @@ def test_warm_up_rises_by_what_is_seen_with_each_step():
 def test_what_says_two_things_is_refused(values, cure):
     with pytest.raises(ValidationError, match=cure):
         Schedule(**values)
+
+
+def test_how_to_decay_is_for_wsd_only():
+    with pytest.raises(ValidationError, match=r"decay_steps \(1000\) is for type wsd and type is cosine; leave it out"):
+        Schedule(decay_steps=1000)

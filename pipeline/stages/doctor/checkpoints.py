@@ -1,4 +1,4 @@
-"""`tarmac doctor`: what a run's checkpoints would take here, and how often to write them.
+"""What a run's checkpoints would take here, and how often to write them.
 
 The interval is Young's, sqrt(2 · MTTF · save time) (Young 1974, doi 10.1145/361147.361115): written more often,
 checkpoints cost more than what is trained again after a failure; less often, the other way round.
@@ -11,26 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from pipeline.config.checkpoints import Checkpoints
 from pipeline.config.decoders import Decoder
-from pipeline.config.model import LoraAdapter
 from pipeline.config.optimization import Lion, Muon, Optimizer
 from pipeline.config.run import RunConfig
-from pipeline.engine.checkpoint.fragments import MASTER, Fragment
+from pipeline.engine.checkpoint.layout import MASTER, Fragment
 from pipeline.engine.checkpoint.snapshot import Snapshot
 from pipeline.engine.checkpoint.tensors import Part, write_tensors
 from pipeline.errors import RunError
-from pipeline.models.adapters import add_lora
 from pipeline.runtime.columns import counted
 from pipeline.runtime.files import available_bytes
-from pipeline.runtime.ranks import ranks_from_environment
-from pipeline.stages.form import USUAL_VOCABULARY, vocabulary, weightless_model
+from pipeline.stages.form import USUAL_VOCABULARY, vocabulary
 
 GPU_HOURS_PER_FAILURE = 54 * 24 * 16_384 / 419
 """Llama 3's training had 419 unexpected interruptions in 54 days on 16,384 GPUs (arXiv:2407.21783, table 5)."""
+
+Row = tuple[str, str, str]
+"""What, how much, and why."""
 
 _SAMPLE_BYTES, _LEAST_BYTES = 16 << 20, 1 << 12
 _NUM_SAMPLES = 4
@@ -55,25 +54,25 @@ class Cost:
         return self.weight_bytes + self.moment_bytes
 
 
-def examine(config: RunConfig, world_size: int | None = None, mttf_hours: float | None = None) -> None:
-    """Print what a run's checkpoints take, for how many there is room, and how often to write them.
+def checkpoint_rows(config: RunConfig, model: nn.Module, ranks: int, mttf_hours: float | None = None) -> list[Row]:
+    """What a run's checkpoints take, for how many there is room, and how often to write them.
 
     Args:
         config: The run.
-        world_size: Its ranks; as the environment says if not given.
+        model: Its model with its adapter; it needs no memory.
+        ranks: Their number.
         mttf_hours: Mean time between failures of the job; that of Llama 3's GPUs, by their number, if not given.
 
     Raises:
-        TarmacError: What the config's model is made from is damaged, or the output cannot be written.
+        RunError: The output cannot be written.
     """
-    ranks = world_size or ranks_from_environment().world_size
-    weights, moments = checkpoint_bytes(config, _model(config))
+    weights, moments = checkpoint_bytes(config, model)
     folder = _nearest_folder(config.output)
     write, copy = _measured(config.output, folder)
     save = (weights + moments) / write
     wait = (weights + moments) / ranks / copy if config.checkpoints.asynchronous else save
     cost = Cost(weights, moments, save, wait)
-    rows = [
+    return [
         ("checkpoint", f"{cost.bytes / 1e9:.3f} GB", _parts(config, cost)),
         ("writing", f"{write / 1e9:.2f} GB/s", f"hashed and synced, by one process, in {folder}"),
         ("save", f"{cost.save_seconds:.2f} s", "by that speed; where ranks write beside each other it is less"),
@@ -81,11 +80,6 @@ def examine(config: RunConfig, world_size: int | None = None, mttf_hours: float 
         _room(config, available_bytes(folder) // max(1, cost.bytes)),
         *_interval(config.checkpoints, cost, ranks, mttf_hours),
     ]
-    console = Console(highlight=False, markup=False)
-    console.print(f"{config.output} on {counted(ranks, 'rank')}", soft_wrap=True)
-    wide, wider = (max(len(row[column]) for row in rows) for column in (0, 1))
-    for what, figure, because in rows:
-        console.print(f"  {what:{wide}}  {figure:>{wider}}  {because}", soft_wrap=True)
 
 
 def checkpoint_bytes(config: RunConfig, model: nn.Module) -> tuple[int, int]:
@@ -117,11 +111,6 @@ def _moment_bytes(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> i
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
     """Whether DeepSpeed's Muon gives a parameter one momentum, by its own rule (`deepspeed.set_optimizer_flags`)."""
     return parameter.ndim >= 2 and not any(word in name.lower() for word in ("embed", "lm_head"))
-
-
-def _model(config: RunConfig) -> nn.Module:
-    model = weightless_model(config, vocabulary(config) or USUAL_VOCABULARY)
-    return add_lora(model, config.adapter, config.seed) if isinstance(config.adapter, LoraAdapter) else model
 
 
 def _nearest_folder(output: str) -> Path:
@@ -172,7 +161,7 @@ def _what_is_waited_for(settings: Checkpoints, copy: float) -> str:
     return f"for the copy of a rank's part into host memory at {copy / 1e9:.1f} GB/s; the rest goes on beside"
 
 
-def _room(config: RunConfig, number: int) -> tuple[str, str, str]:
+def _room(config: RunConfig, number: int) -> Row:
     """For how many there is room, beside how many the settings keep at most."""
     settings = config.checkpoints
     regular = config.num_steps // settings.keep_every_steps if settings.keep_every_steps else 0
@@ -181,7 +170,7 @@ def _room(config: RunConfig, number: int) -> tuple[str, str, str]:
     return "room", counted(number, "checkpoint"), f"the config keeps up to {most} and writes one more{cure}"
 
 
-def _interval(settings: Checkpoints, cost: Cost, ranks: int, mttf_hours: float | None) -> list[tuple[str, str, str]]:
+def _interval(settings: Checkpoints, cost: Cost, ranks: int, mttf_hours: float | None) -> list[Row]:
     hours = mttf_hours or GPU_HOURS_PER_FAILURE / ranks
     whence = f"{GPU_HOURS_PER_FAILURE:,.0f} GPU hours, as of Llama 3 (arXiv:2407.21783), by {ranks}"
     best = young_seconds(hours, cost)
