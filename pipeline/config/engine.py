@@ -8,12 +8,28 @@ from pipeline.config.base import Config
 
 
 class Offload(Config):
-    """What is kept in host memory instead of the device's."""
+    """What is kept in host memory (`cpu`), or in files on a fast disk (`nvme`), instead of the device's memory."""
 
-    optimizer: Literal["none", "cpu"] = "none"
+    optimizer: Literal["none", "cpu", "nvme"] = "none"
     """fp32 weights and moments, and the update itself (stages 1 to 3; arXiv:2101.06840)."""
-    parameters: Literal["none", "cpu"] = "none"
-    """This rank's part of the parameters, brought to the device layer by layer (stage 3; arXiv:2104.07857)."""
+    parameters: Literal["none", "cpu", "nvme"] = "none"
+    """This rank's part of the parameters, brought to the device block by block (stage 3; arXiv:2104.07857)."""
+    folder: str | None = None
+    """With nvme: a folder on each node's own disk. Nothing is left in it, also after a kill."""
+
+    @property
+    def to_files(self) -> bool:
+        """Whether anything goes to files."""
+        return "nvme" in (self.optimizer, self.parameters)
+
+    @model_validator(mode="after")
+    def files_have_a_folder(self) -> "Offload":
+        """There is no place that is right for all."""
+        if self.to_files and self.folder is None:
+            raise ValueError("folder must be given with nvme: one on each node's own disk")
+        if self.folder is not None and not self.to_files:
+            raise ValueError(f"folder ({self.folder}) is for nvme; leave it out")
+        return self
 
 
 class ZeroPlusPlus(Config):
@@ -72,10 +88,13 @@ class Engine(Config):
     def offload_needs_partitions(self) -> "Engine":
         """DeepSpeed offloads its own partitions only."""
         if self.zero_stage == 0 and self.offload.optimizer != "none":
-            raise ValueError("offload.optimizer (cpu) must be none at zero_stage 0; or use zero_stage 1")
+            raise ValueError(
+                f"offload.optimizer ({self.offload.optimizer}) must be none at zero_stage 0; or use zero_stage 1"
+            )
         if self.zero_stage < 3 and self.offload.parameters != "none":
             raise ValueError(
-                f"offload.parameters (cpu) must be none at zero_stage {self.zero_stage}; or use zero_stage 3"
+                f"offload.parameters ({self.offload.parameters}) must be none at zero_stage {self.zero_stage}; or use"
+                " zero_stage 3"
             )
         return self
 

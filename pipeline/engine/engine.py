@@ -13,6 +13,7 @@ from pipeline.config.optimization import Muon
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.engine.average import WeightAverage
+from pipeline.engine.files import Files
 from pipeline.engine.finite import LossGuard, drop_offloaded_gradients, look_before_muon
 from pipeline.engine.loss_scale import LossScale, on_any_processor
 from pipeline.engine.mesh import mesh_of
@@ -59,6 +60,9 @@ class Engine:
                 model_parameters=parameter_groups(model, config.optimizer),
                 config=deepspeed_dict(config, group.ranks.world_size),
             )
+        offload = config.engine.offload
+        self.files = Files(offload.folder, group.ranks.rank) if offload.folder is not None else None
+        """Where to offload to, if to files."""
         is_fp16 = config.engine.precision == "fp16"
         self.loss_scale = LossScale(self._deepspeed.optimizer) if is_fp16 else None
         """In fp16, the scale of the loss."""

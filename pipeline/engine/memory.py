@@ -76,6 +76,14 @@ def estimate_memory(config: RunConfig, num_parameters: int, world_size: int) -> 
     )
 
 
+def without_offloaded(estimate: MemoryEstimate, config: RunConfig, is_gpu: bool) -> MemoryEstimate:
+    """What of an estimate the device's own memory takes: a CPU's is the host's, so only files are elsewhere."""
+    offload, elsewhere = config.engine.offload, ("cpu", "nvme") if is_gpu else ("nvme",)
+    if offload.optimizer in elsewhere:
+        estimate = replace(estimate, optimizer=0, gradients=0 if is_gpu else estimate.gradients)
+    return replace(estimate, parameters=0) if offload.parameters in elsewhere else estimate
+
+
 def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> MemoryEstimate:
     """The same of a model with its adapter: of weights that are not trained there are neither gradients nor moments."""
     trained = num_parameters(model, trainable_only=True)

@@ -12,7 +12,7 @@ from pipeline.config.data import CorpusData
 from pipeline.config.run import RunConfig
 from pipeline.data.batch import Batch, MicroBatch
 from pipeline.data.loader import Share
-from pipeline.engine.memory import estimate_memory
+from pipeline.engine.memory import estimate_memory, without_offloaded
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import MemoryShortError
 
@@ -54,7 +54,7 @@ def require_host_memory(config: RunConfig, num_parameters: int, group: ProcessGr
     Raises:
         MemoryShortError: On all ranks.
     """
-    estimate = estimate_memory(config, num_parameters, group.ranks.world_size)
+    estimate = without_offloaded(estimate_memory(config, num_parameters, group.ranks.world_size), config, is_gpu=False)
     made = 4 * num_parameters if config.engine.zero_stage < 3 else 0  # in fp32 on each rank, before they are shared
     needed = max(estimate.total, made)
     here = group.gather(socket.gethostname()).count(socket.gethostname())

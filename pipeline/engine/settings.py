@@ -92,10 +92,10 @@ def _zero(config: RunConfig) -> dict[str, Any]:
     }
     offload, zeropp = config.engine.offload, config.engine.zeropp
     if offload.optimizer != "none":
-        settings["offload_optimizer"] = {"device": offload.optimizer, "pin_memory": torch.cuda.is_available()}
+        settings["offload_optimizer"] = _place(offload.optimizer)
     if stage == 3:
         if offload.parameters != "none":
-            settings["offload_param"] = {"device": offload.parameters, "pin_memory": torch.cuda.is_available()}
+            settings["offload_param"] = _place(offload.parameters)
         settings |= {
             "stage3_prefetch_bucket_size": BUCKET_ELEMENTS,
             "stage3_param_persistence_threshold": 100_000,
@@ -105,6 +105,11 @@ def _zero(config: RunConfig) -> dict[str, Any]:
             "zero_quantized_gradients": zeropp.quantized_gradients,
         }
     return settings
+
+
+def _place(where: str) -> dict[str, Any]:
+    """To DeepSpeed files are host memory: they are mapped into it (`pipeline.engine.files`)."""
+    return {"device": "cpu", "pin_memory": where == "cpu" and torch.cuda.is_available()}
 
 
 def own_optimizer(optimizer: Optimizer) -> Callable[..., torch.optim.Optimizer] | None:

@@ -25,6 +25,7 @@ from pipeline.engine.checkpoint.layout import (
     flats,
     frozen,
     inner_optimizer,
+    move_to_files,
 )
 from pipeline.engine.eight_bit import compress, expanded, is_8bit, prepare_8bit
 from pipeline.engine.engine import Engine
@@ -91,6 +92,8 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
     """
     found, decay = list(flats(engine)), engine.config.ema.decay
     is_lion = isinstance(inner_optimizer(engine), Lion)
+    if engine.files is not None and not engine.files.are_used:
+        move_to_files(engine, engine.files)
     if engine.average is None and decay is not None:
         engine.average = WeightAverage([flat.tensor for flat in found], decay)
     for flat in found:
@@ -104,9 +107,15 @@ def prepare(engine: Engine, counts: dict[str, int] | None = None) -> None:
             continue
         for kind in MOMENTS[:1] if is_lion else MOMENTS:
             if kind not in state:
-                state[kind] = torch.zeros_like(flat.tensor, requires_grad=False)
+                state[kind] = _zeros(engine, flat.tensor)
         if not is_lion:
             state["step"] = _step_count(engine, flat, counts or {})
+
+
+def _zeros(engine: Engine, like: torch.Tensor) -> torch.Tensor:
+    if engine.files is not None and engine.config.engine.offload.optimizer == "nvme":
+        return engine.files.zeros(like)
+    return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
 
 
 def _step_count(engine: Engine, flat: Flat, counts: dict[str, int]) -> torch.Tensor | int:
@@ -126,7 +135,7 @@ def _prepare_momentum(engine: Engine, flat: Flat, state: dict[str, Any]) -> None
         return
     length = flat.tensor.numel() if flat.momentum is None else max(part.offset + part.length for part in flat.momentum)
     shape = flat.tensor.shape if length == flat.tensor.numel() else (length,)
-    state[MOMENTUM] = torch.zeros(shape, dtype=torch.float32, device=flat.tensor.device)
+    state[MOMENTUM] = _zeros(engine, torch.empty(1, device=flat.tensor.device).expand(shape))
 
 
 def hide_parameters(engine: Engine) -> None:

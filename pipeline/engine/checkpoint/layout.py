@@ -20,6 +20,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 from pipeline.engine.checkpoint.columns import Columns
 from pipeline.engine.engine import Engine
+from pipeline.engine.files import Files
 
 MASTER, FROZEN, BUFFER = "master", "frozen", "buffer"
 """Kinds of tensors besides the optimizer's own: trained weights in fp32, weights that are not trained, buffers."""
@@ -109,6 +110,22 @@ def flats(engine: Engine) -> Iterator[Flat]:
     if isinstance(optimizer, DeepSpeedZeroOptimizer):
         return _linked(optimizer, names, optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups)
     return _whole(engine, names)
+
+
+def move_to_files(engine: Engine, files: Files) -> None:
+    """Bring what the config wants there from host memory to files: fp32 weights, this rank's part of the parameters."""
+    optimizer, offload = engine.deepspeed.optimizer, engine.config.engine.offload
+    if offload.parameters == "nvme":
+        for number, flat in enumerate(optimizer.fp16_partitioned_groups_flat):
+            flat.data = files.moved(flat)
+            optimizer._unflatten_partitioned_parameters(number)
+        optimizer.param_groups_fp16_flat_cpu_memory = []
+    if offload.optimizer == "nvme":
+        for flat in flats(engine):
+            flat.tensor.data = files.moved(flat.tensor)
+            inner_optimizer(engine).state.pop(flat.tensor, None)  # moments are made anew, in files
+        if isinstance(optimizer, DeepSpeedZeroOptimizer):
+            optimizer._link_all_hp_params()
 
 
 def _whole(engine: Engine, names: dict[torch.Tensor, str]) -> Iterator[Flat]:

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 from pipeline.config.run import RunConfig
 from pipeline.data.loader import Share
 from pipeline.engine.activations import pass_memory
-from pipeline.engine.memory import MemoryEstimate, PassMemory, estimate_model
+from pipeline.engine.memory import MemoryEstimate, PassMemory, estimate_model, without_offloaded
 from pipeline.engine.mesh import mesh_of
 from pipeline.engine.out_of_memory import largest_batch
 from pipeline.models.initialization import initial_weights
@@ -34,7 +34,8 @@ def memory_rows(
         ranks: Their number.
         device: What each of them has.
     """
-    estimate = estimate_model(config, model, ranks)
+    whole = estimate_model(config, model, ranks)
+    estimate = without_offloaded(whole, config, device.kind.type == "cuda")
     passes = passes_of(config, form, vocab_size, ranks, device.kind)
     most = estimate.most(passes, _micro_batches(config, ranks))
     parts = {
@@ -50,10 +51,16 @@ def memory_rows(
     return [
         *((name, _gb(size), because[name]) for name, size in parts.items()),
         ("memory", _gb(most), f"at the worst moment, on each rank, of {_gb(device.memory)}{fits}"),
+        *([("offloaded", _gb(whole.total - estimate.total), _where(config))] if whole != estimate else []),
         _micro_row(config, form, vocab_size, ranks, device, estimate),
         _stage_row(config, model, passes, ranks, device),
         _time_row(config, form, ranks, device),
     ]
+
+
+def _where(config: RunConfig) -> str:
+    offload = config.engine.offload
+    return f"of each rank: optimizer to {offload.optimizer}, parameters to {offload.parameters}"
 
 
 def passes_of(
@@ -97,7 +104,8 @@ def _stage_row(config: RunConfig, model: nn.Module, passes: PassMemory, ranks: i
     """The lowest stage that fits: each next one sends more between ranks."""
     for stage in (1, 2, 3):
         engine = config.engine.model_copy(update={"zero_stage": stage})
-        estimate = estimate_model(config.model_copy(update={"engine": engine}), model, ranks)
+        staged = config.model_copy(update={"engine": engine})
+        estimate = without_offloaded(estimate_model(staged, model, ranks), staged, device.kind.type == "cuda")
         if estimate.most(passes, _micro_batches(config, ranks)) <= device.memory:
             return "ZeRO stage", str(stage), f"the lowest that fits; the config says {config.engine.zero_stage}"
     return "ZeRO stage", "none", "fits; lower batch.micro_size, set engine.recompute, or take more ranks"

@@ -13,7 +13,7 @@ from pipeline.data.batch import Batch
 from pipeline.engine.checkpoint.fragments import prepare
 from pipeline.engine.engine import Engine
 from pipeline.engine.filling import fill
-from pipeline.engine.memory import MemoryEstimate, estimate_model
+from pipeline.engine.memory import MemoryEstimate, estimate_model, without_offloaded
 from pipeline.engine.out_of_memory import largest_batch
 from pipeline.engine.partition import partitioned
 from pipeline.engine.process_group import ProcessGroup
@@ -52,7 +52,8 @@ def _measured(
     with _Peak(group.device) as peak:
         with partitioned(config, group):
             objective, weights = assemble(config, form, vocab_size, group.device, source)
-        estimate = estimate_model(config, objective.model, 1)
+        whole = estimate_model(config, objective.model, 1)
+        estimate = without_offloaded(whole, config, group.device.type == "cuda")
         engine = Engine(objective, config, group)
         fill(engine, weights)
         prepare(engine)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.config.model import LoraAdapter
-from pipeline.engine.memory import estimate_memory, estimate_model
+from pipeline.engine.memory import estimate_memory, estimate_model, without_offloaded
 from pipeline.models.adapters import add_lora
 from pipeline.models.build import empty_model, num_parameters
 from pipeline.models.forms import decoder_config
@@ -36,3 +36,16 @@ def test_frozen_weights_take_their_own_memory_only():
     assert estimate.parameters == 2 * (num_parameters(adapted))
     assert (estimate.gradients, estimate.optimizer) == (4 * trained // 2, 12 * trained // 2)
     assert trained < frozen
+
+
+@pytest.mark.parametrize(("offload", "is_gpu", "left"), [
+    ({}, True, (2, 4, 12)),
+    ({"optimizer": "cpu"}, True, (2, 0, 0)),
+    ({"optimizer": "cpu"}, False, (2, 4, 12)),
+    ({"optimizer": "nvme", "parameters": "cpu", "folder": "/disk"}, True, (0, 0, 0)),
+    ({"optimizer": "nvme", "parameters": "cpu", "folder": "/disk"}, False, (2, 4, 0)),
+])  # fmt: skip
+def test_what_is_offloaded_is_not_on_the_device(offload, is_gpu, left):
+    config = run_config(zero_stage=3, offload=offload)
+    estimate = without_offloaded(estimate_memory(config, 1000, 1), config, is_gpu)
+    assert (estimate.parameters, estimate.gradients, estimate.optimizer) == tuple(1000 * each for each in left)

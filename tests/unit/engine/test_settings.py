@@ -27,6 +27,8 @@ def config(**engine: Any) -> RunConfig:
 
 @pytest.mark.parametrize(("engine", "sentence"), [
     ({"zero_stage": 0, "precision": "fp32", "offload": {"optimizer": "cpu"}}, r"offload\.optimizer \(cpu\) must be no"),
+    ({"offload": {"optimizer": "nvme"}}, r"folder must be given with nvme: one on each node's own disk"),
+    ({"offload": {"optimizer": "cpu", "folder": "/disk"}}, r"folder \(/disk\) is for nvme; leave it out"),
     ({"zero_stage": 2, "offload": {"parameters": "cpu"}}, r"offload\.parameters \(cpu\) must be none at zero_stage 2"),
     ({"zero_stage": 2, "zeropp": {"partition_size": 2}}, "zeropp is for zero_stage 3 and zero_stage is 2; leave it"),
     ({"zero_stage": 0, "precision": "fp16"}, r"precision \(fp16\) must be fp32 at zero_stage 0"),
