@@ -1,6 +1,7 @@
 """However a step is laid out, it learns the same: ranks, ZeRO stage, compilation, packing, accumulation."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -41,25 +42,33 @@ AGAIN = [one for one in LAYOUTS if one.compile and one.precision == "fp32" and o
 """Run twice."""
 
 
+def learn(ranks: int, job: Path) -> tuple[dict[Layout, list[float]], dict[Layout, list[float]]]:
+    """Losses of each layout on so many ranks, and of some of them again."""
+    first, again = ([one for one in layouts if one.ranks == ranks] for layouts in (LAYOUTS, AGAIN))
+    layouts = [one._asdict() for one in (*first, *again)]
+    losses = run_job("tests.distributed.matrix_body:curves", ranks, job, layouts=layouts)[0]
+    return dict(zip(first, losses, strict=False)), dict(zip(again, losses[len(first) :], strict=True))
+
+
 @pytest.fixture(scope="module")
-def curves(tmp_path_factory) -> dict[str, dict[Layout, list[float]]]:
-    """Losses of each layout, first and again."""
-    found: dict[str, dict[Layout, list[float]]] = {"first": {}, "again": {}}
-    for ranks in (1, 2):
-        runs = [
-            (turn, one) for turn, all_ in (("first", LAYOUTS), ("again", AGAIN)) for one in all_ if one.ranks == ranks
-        ]
-        layouts = [one._asdict() for _, one in runs]
-        job = tmp_path_factory.mktemp(f"matrix-{ranks}")
-        losses = run_job("tests.distributed.matrix_body:curves", ranks, job, layouts=layouts)[0]
-        for (turn, one), curve in zip(runs, losses, strict=True):
-            found[turn][one] = curve
-    return found
+def alone(tmp_path_factory):
+    return learn(1, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    return learn(2, tmp_path_factory.mktemp("together"))
+
+
+@pytest.fixture
+def curves(request, layout):
+    """Of the layout's number of ranks."""
+    return request.getfixturevalue("alone" if layout.ranks == 1 else "together")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_fifty_steps_are_the_same_however_they_are_laid_out(curves, layout):
-    reference, measured = curves["first"][PLAIN[layout.precision]], curves["first"][layout]
+def test_fifty_steps_are_the_same_however_they_are_laid_out(alone, curves, layout):
+    reference, measured = alone[0][PLAIN[layout.precision]], curves[0][layout]
     assert len(reference) == 50
     assert reference[-1] < 0.6 * reference[0]  # it learns
     tolerance = TOLERANCE[layout.precision]
@@ -68,4 +77,5 @@ def test_fifty_steps_are_the_same_however_they_are_laid_out(curves, layout):
 
 @pytest.mark.parametrize("layout", AGAIN, ids=str)
 def test_the_same_layout_is_the_same_to_the_last_bit(curves, layout):
-    assert curves["again"][layout] == curves["first"][layout]
+    first, again = curves
+    assert again[layout] == first[layout]
