@@ -4,7 +4,8 @@
 
 All contenders are started at once and take turns: in each round each makes so many steps while the others wait. Figures
 are medians, ratios are medians of the rounds' ratios, so that what slows the machine down for a while slows all.
-Trainer needs accelerate: `pip install accelerate`.
+Trainer needs accelerate: `pip install accelerate`; litgpt takes part where it is installed:
+`pip install --no-deps litgpt lightning lightning-utilities torchmetrics jsonargparse`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +28,7 @@ NAMES = {
     "bare": "bare PyTorch loop, the limit",
     "trainer-deepspeed": "transformers Trainer with DeepSpeed",
     "trainer": "transformers Trainer",
+    "litgpt": "litgpt, documents not kept apart",
 }
 """What the contenders are called in the table."""
 TARGETS = {"bare": 0.97, "trainer-deepspeed": 1.3, "tarmac-mixed": 0.95}
@@ -87,7 +90,7 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, list[dict[str, Any]]]:
     """What each contender answered in each round; one that fails says why and has none."""
-    contenders = {name: Contender(name, arguments) for name in options.only or NAMES}
+    contenders = {name: Contender(name, arguments) for name in options.only or installed()}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for number in range(options.rounds + 1):
         for name, contender in list(contenders.items()):
@@ -100,6 +103,11 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, list
     for contender in contenders.values():
         contender.end()
     return answers
+
+
+def installed() -> list[str]:
+    """Who can take part here."""
+    return [name for name in NAMES if name != "litgpt" or find_spec("litgpt")]
 
 
 HEADER = ("", "tokens/s", "lowest", "highest", "of the peak", "outside", "Tarmac is faster by", "wanted")

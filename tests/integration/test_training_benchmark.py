@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from benchmarks.training import NAMES
+from benchmarks.training import installed
 
 
 def test_all_contenders_train_a_tiny_model(tmp_path):
@@ -14,7 +14,7 @@ def test_all_contenders_train_a_tiny_model(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     (task,) = json.loads((tmp_path / "training.json").read_text())["tasks"]
     rows = {row["name"]: row for row in task["rows"]}
-    assert rows.keys() == NAMES.keys(), done.stderr[-3000:]
+    assert list(rows) == installed(), done.stderr[-3000:]
     assert all(0 < row["lowest"] <= row["speed"] <= row["highest"] for row in rows.values())
     assert rows["tarmac"]["ratio"] == 1
     assert 0 < rows["tarmac"]["outside"] < 1
