@@ -153,6 +153,7 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (0)")
     parser.add_argument("--num-samples", type=int, default=1, help="continuations (1)")
     parser.add_argument("--step", type=int, help="which checkpoint (the newest)")
+    parser.add_argument("--ema", action="store_true", help="the average that the run kept of its weights (ema.decay)")
     parser.set_defaults(run=_generate)
 
 

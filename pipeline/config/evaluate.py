@@ -75,6 +75,8 @@ class EvaluateConfig(Config):
     """JSON file for the figures."""
     models: dict[str, str] = Field(min_length=1)
     """Name of each model and its run folder."""
+    ema: tuple[str, ...] = ()
+    """Names of models that are the averages that their runs kept of the weights (`ema.decay`), instead of these."""
     sets: dict[str, EvaluationSet] = Field(min_length=1)
     """Name of each set and where it is."""
     checks: tuple[Check, ...] = ()
@@ -86,7 +88,10 @@ class EvaluateConfig(Config):
 
     @model_validator(mode="after")
     def checks_name_known_things(self) -> "EvaluateConfig":
-        """Every check names a model and a set that are defined above."""
+        """Every check names a model and a set that are defined above, `ema` such models."""
+        for model in self.ema:
+            if model not in self.models:
+                raise ValueError(f"ema names model {model!r}; models has {', '.join(self.models)}")
         for index, check in enumerate(self.checks):
             named = [check.model] + ([check.other] if isinstance(check, Beats) else [])
             for model in named:

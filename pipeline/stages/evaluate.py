@@ -135,7 +135,7 @@ def _windows(
 
 def _evaluate_model(name: str, config: EvaluateConfig, baselines: Mapping[str, Baselines]) -> Iterator[Figures]:
     run = config.models[name]
-    trained = load_for_inference(run)
+    trained = load_for_inference(run, ema=name in config.ema)
     for set_name, one in config.sets.items():
         check_fit(name, trained, set_name, one)
         is_masked = trained.config.objective.type == "masked"
@@ -143,7 +143,7 @@ def _evaluate_model(name: str, config: EvaluateConfig, baselines: Mapping[str, B
                         is_masked=is_masked)  # fmt: skip
         figure = make_figures(name, set_name, trained.step, total)
         unigram_loss = baselines[set_name].unigram_loss if set_name in baselines else None
-        _append_row(trained.run, figure, unigram_loss)
+        _append_row(trained, figure, unigram_loss)
         yield figure
 
 
@@ -219,9 +219,10 @@ def judge(check: Check, figures: list[Figures], baselines: Mapping[str, Baseline
     )
 
 
-def _append_row(run: Path, figure: Figures, unigram_loss: float | None) -> None:
+def _append_row(trained: TrainedModel, figure: Figures, unigram_loss: float | None) -> None:
     row = {key: value for key, value in asdict(figure).items() if key != "model"}
-    append_json_line(run / "evaluations.jsonl", {"time": round(time.time(), 3), **row, "unigram_loss": unigram_loss})
+    row |= {"unigram_loss": unigram_loss, "ema": trained.ema}
+    append_json_line(trained.run / "evaluations.jsonl", {"time": round(time.time(), 3), **row})
 
 
 def _result(

@@ -103,9 +103,10 @@ def _share(source: SourceWeight) -> str:
 
 
 def _evaluations(trained: TrainedModel) -> str:
-    rows = [row for row in read_json_lines(trained.run / "evaluations.jsonl") if row["step"] == trained.step]
+    rows = [row for row in read_json_lines(trained.run / "evaluations.jsonl")
+            if row["step"] == trained.step and row.get("ema", False) == trained.ema]  # fmt: skip
     latest = {row["set"]: row for row in rows}
-    if not latest or not _is_plain(trained):  # nothing was measured with the mean
+    if not latest or len(trained.steps) > 1:  # nothing was measured with the mean
         return ""
     lines = [
         f"| {name} | {row['loss']:.4f} | {row['perplexity']:.2f} | {row['bits_per_byte']:.4f} |"

@@ -27,7 +27,7 @@ from pipeline.tokenizer.base import Tokenizer
 def generate_from_options(options: argparse.Namespace) -> None:
     """`tarmac generate` with parsed options: `few_shot` if given (empty: the run's own pairs), else `generate`."""
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
-    run, chosen = options.run_folder, {"step": options.step, "chat": options.chat}
+    run, chosen = options.run_folder, {"step": options.step, "ema": options.ema, "chat": options.chat}
     if options.few_shot is not None:
         few_shot(run, options.few_shot or None, sampling, **chosen)
     else:
@@ -40,6 +40,7 @@ def generate(
     sampling: Sampling,
     *,
     step: int | None = None,
+    ema: bool = False,
     num_samples: int = 1,
     chat: bool = False,
     console: Console | None = None,
@@ -51,6 +52,7 @@ def generate(
         prompt: Text to continue; nothing at all starts a new document.
         sampling: How tokens are drawn; sample n uses seed + n, so that each can be had again alone.
         step: Which checkpoint; the newest good one if None.
+        ema: The average of its weights that the run kept, instead of the weights.
         num_samples: How many continuations.
         chat: Give the prompt as a user's message in the form that chat-tuned runs learned.
         console: Where to print; standard output if None.
@@ -60,7 +62,7 @@ def generate(
         RunError, CheckpointError: The run cannot be loaded.
     """
     require_causal(run)
-    trained = load_for_inference(run, step)
+    trained = load_for_inference(run, step, ema)
     ids = prompt_ids(prompt, trained.tokenizer, chat)
     if chat and not isinstance(trained.config.data, InstructData):
         _say(console or Console(), "(this run never learned conversations; leave --chat out to continue plain text)")
@@ -100,6 +102,7 @@ def few_shot(
     sampling: Sampling,
     *,
     step: int | None = None,
+    ema: bool = False,
     chat: bool = False,
     console: Console | None = None,
 ) -> list[ShotRow]:
@@ -110,6 +113,7 @@ def few_shot(
         pairs: JSON lines of conversations; None takes the held-out pairs of the run's own data.
         sampling: How the continuation is drawn.
         step: Which checkpoint; the newest good one if None.
+        ema: The average of its weights that the run kept, instead of the weights.
         chat: Show the examples as turns of a chat instead of plain text.
         console: Where to print; standard output if None.
 
@@ -120,7 +124,7 @@ def few_shot(
     """
     console = console or Console()
     require_causal(run)
-    trained = load_for_inference(run, step)
+    trained = load_for_inference(run, step, ema)
     render_shots: Render = render if chat else render_plain
     found = read_pairs(pairs or default_pairs(trained.config))
     longest = max(trained.config.tokens_by_length(trained.step))

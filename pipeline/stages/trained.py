@@ -108,10 +108,10 @@ def load_trained(
     return TrainedModel(model, tokenizer, config, base.steps[0], Path(run), base.steps, ema)
 
 
-def load_for_inference(run: str | Path, step: int | None = None) -> TrainedModel:
+def load_for_inference(run: str | Path, step: int | None = None, ema: bool = False) -> TrainedModel:
     """A run's model in the precision it was trained in, on the GPU if there is one. Raises as `load_trained` does."""
     precision = read_run(run).engine.precision
-    trained = load_trained(run, step, dtype=precision)
+    trained = load_trained(run, step, ema=ema, dtype=precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if lacks(precision, device):
         widen_products(trained.model)

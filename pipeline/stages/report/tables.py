@@ -31,7 +31,7 @@ def evaluations(report: RunReport) -> str:
     measured = [
         (
             number(row["step"]),
-            row["set"],
+            f"{row['set']} (average of the weights)" if row.get("ema") else row["set"],
             number(row["loss"], 4),
             number(row["perplexity"], 2),
             number(row["bits_per_byte"], 4),

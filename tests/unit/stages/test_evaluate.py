@@ -87,7 +87,17 @@ def test_every_run_gets_its_rows(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert [(row["step"], row["set"]) for row in rows] == [(3, "text"), (3, "pairs")]
     assert rows[0]["unigram_loss"] == result["baselines"]["text"]["unigram_loss"]
     assert rows[1]["unigram_loss"] is None
-    assert set(rows[0]) == {"time", "step", "set", "loss", "perplexity", "bits_per_byte", "tokens", "unigram_loss"}
+    assert set(rows[0]) == {
+        "time",
+        "step",
+        "set",
+        "loss",
+        "perplexity",
+        "bits_per_byte",
+        "tokens",
+        "unigram_loss",
+        "ema",
+    }
 
 
 def test_a_failed_check_ends_with_1_after_the_figures_are_written(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -154,3 +164,10 @@ def test_a_unigram_check_needs_a_corpus_set(tmp_path: Path, tokenizer: Tokenizer
 def test_the_shipped_recipe_is_valid() -> None:
     config = load(EvaluateConfig, "configs/evaluate/demo.yaml")
     assert [check.type for check in config.checks] == ["below_unigram", "beats"]
+
+
+def test_averages_are_of_models_that_are_named() -> None:
+    values = {"stage": "evaluate", "output": "out.json", "models": {"mine": "run"}, "ema": ["other"],
+              "sets": {"text": {"type": "corpus", "corpus": "corpus"}}}  # fmt: skip
+    with pytest.raises(ConfigError, match="ema names model 'other'; models has mine"):
+        validate(EvaluateConfig, values, "test")

@@ -48,7 +48,7 @@ def screen() -> Console:
 def options(run: Path, **changed: Any) -> argparse.Namespace:
     values = {
         "run_folder": str(run), "prompt": "def ", "chat": False, "few_shot": None, "max_new_tokens": 5,
-        "temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 0, "num_samples": 1, "step": None,
+        "temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 0, "num_samples": 1, "step": None, "ema": False,
     }  # fmt: skip
     return argparse.Namespace(**{**values, **changed})
 

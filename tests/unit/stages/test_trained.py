@@ -21,7 +21,7 @@ from pipeline.runtime.files import append_json_line, write_text
 from pipeline.stages.building import build, open_base
 from pipeline.stages.export import export
 from pipeline.stages.seal import STATE_KEY, seal
-from pipeline.stages.trained import digest, load_base, load_trained
+from pipeline.stages.trained import digest, load_base, load_for_inference, load_trained
 from pipeline.tokenizer.load import load_tokenizer
 from tests.unit.small import small_checkpoint, small_model, small_run, small_tokenizer
 
@@ -129,6 +129,8 @@ def test_the_average_that_a_run_kept_is_started_from_and_exported(run: Path, tmp
     assert "## Evaluation" not in card
     written = load_file(output / "model.safetensors")
     assert all(torch.equal(written[name], one) for name, one in expected.items())
+    averaged = load_for_inference(run, ema=True).model.state_dict()
+    assert all(torch.equal(averaged[name], one.to(averaged[name].dtype)) for name, one in expected.items())
 
 
 def recipe(output: Path, base_run: Path, **changes: Any) -> RunConfig:
