@@ -67,6 +67,8 @@ _NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} C
 _GRES = "NodeName={nodes} Name=gpu File={folder}/dev/nvidia[0-{last}] Flags=nvidia_gpu_env\n"
 _AS_LOCALHOST = ("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh")
 """SLURM asks for the address of the machine's name, which may have none, or one that is not the loopback's."""
+_KNOWING_NODES = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
+"""Jobs find nodes by name; only what the daemons start sees these names."""
 
 
 class SlurmCluster:
@@ -86,6 +88,7 @@ class SlurmCluster:
         node_lines = "\n".join(_NODE.format(name=name, port=free_port(), gpus=NUM_GPUS) for name in NODES)
         conf = _SLURM_CONF.format(port=free_port(), folder=folder, nodes=nodes, node_lines=node_lines)
         (folder / "slurm.conf").write_text(conf)
+        (folder / "hosts").write_text(f"127.0.0.1 localhost {' '.join(NODES)}\n")
         (folder / "gres.conf").write_text(_GRES.format(nodes=nodes, folder=folder, last=NUM_GPUS - 1))
         for number in range(NUM_GPUS):  # regular files would leave CUDA_VISIBLE_DEVICES empty
             os.mknod(folder / "dev" / f"nvidia{number}", stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -110,7 +113,7 @@ class SlurmCluster:
         environment = {**os.environ, **self.environment}
         with open(self.folder / "log" / "start.log", "ab") as log:
             subprocess.run(
-                [*_AS_LOCALHOST, *command],
+                [*_KNOWING_NODES, str(self.folder / "hosts"), *_AS_LOCALHOST, *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,0 +1,128 @@
+"""Training on two nodes of a real SLURM: whatever ends a job, it comes back and goes on with the very next sample."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import cli
+from tests.faults.runs import Job, events, last_step, ledger, losses, small_corpus_folder, write_recipe
+from tests.system.slurm_cluster import SlurmCluster
+
+WAIT_SECONDS = 150
+SLOW = {"batch": {"global_size": 48, "micro_size": 2}, "duration": {"steps": 100_000},
+        "checkpoints": {"every_steps": 20, "keep_last": 6},
+        "tracking": {"log_every_steps": 1, "wandb": {"mode": "offline"}}}  # fmt: skip
+"""Some 12 forward passes a step on each rank."""
+
+
+class Submitted:
+    """A run that was launched on the cluster."""
+
+    def __init__(self, slurm: SlurmCluster, recipe: Path, said: str) -> None:
+        self._slurm, self.id, self.recipe, self.run = slurm, said.strip(), recipe, recipe.with_suffix("")
+
+    @property
+    def state(self) -> str:
+        return self._slurm.run("squeue", "--noheader", "--format=%T", "--states=all", f"--jobs={self.id}")
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.recipe.parent.rglob("*.log"))
+        )
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"waited until {what}; {self.state}\n{self.logs()}"
+            time.sleep(0.2)
+
+    def wait_for_start(self, number: int, steps: int = 10) -> None:
+        """Until the job runs for that often, and has made some steps since."""
+        self.wait_until(lambda: len(events(self.run, "start", "resume")) == number, f"start {number}")
+        first = events(self.run, "start", "resume")[-1]["step"]
+        self.wait_until(lambda: last_step(self.run) >= first + steps, f"step {first + steps}")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_corpus_folder(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def launch(slurm: SlurmCluster, corpus: Path, tmp_path: Path, capsys) -> Iterator[Callable[..., Submitted]]:
+    """Submits a run by `tarmac launch`; what is left in the queue goes."""
+
+    def submit(**cluster: object) -> Submitted:
+        recipe = write_recipe(tmp_path / "run.yaml", corpus, **SLOW)
+        block = {"type": "slurm", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 1, "signal_seconds": 0,
+                 "time": "0:20:00", "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+                 "log_dir": str(tmp_path / "logs"), **cluster}  # fmt: skip
+        (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"cluster": block}))
+        assert cli.main(["launch", str(recipe), "--cluster", str(tmp_path / "cluster.yaml")]) in (0, None)
+        return Submitted(slurm, recipe, capsys.readouterr().out)
+
+    yield submit
+    slurm.run("scancel", "--user=root")
+    slurm.wait_until(lambda: not slurm.run("squeue", "--noheader"), "the queue is empty")
+
+
+def require_exact(job: Submitted, tmp_path: Path, corpus: Path) -> None:
+    """All that was trained is what an uninterrupted run of two local ranks trains, sample by sample and bit by bit."""
+    trained = losses(job.run)
+    plain = write_recipe(tmp_path / "plain.yaml", corpus, **{**SLOW, "duration": {"steps": max(trained)}})
+    with Job(plain) as local:
+        local.done(200)
+    assert list(trained) == list(range(1, max(trained) + 1))
+    expected = losses(local.run)
+    assert trained == expected
+    for rank in (0, 1):
+        assert {step: one for step, one in ledger(job.run, rank).items() if step in expected} == ledger(local.run, rank)
+
+
+def test_a_time_limit_ends_in_a_save_and_the_job_comes_back(slurm, launch, tmp_path: Path, corpus: Path) -> None:
+    job = launch(time="0:02:00", signal_seconds=95)
+    assert job.id.isdigit()
+    job.wait_for_start(2)
+    slurm.run("scancel", job.id)
+    (end,) = events(job.run, "end")[:1]
+    first, second = events(job.run, "start", "resume")[:2]
+    assert (first["event"], second["event"]) == ("start", "resume")
+    assert second["step"] == end["step"] > 0  # what was saved when the signal came, not the checkpoint before it
+    assert first["world_size"] == second["world_size"] == 2
+    require_exact(job, tmp_path, corpus)
+
+
+def test_requeued_preempted_and_after_the_death_of_a_node(slurm, launch, tmp_path: Path, corpus: Path) -> None:
+    """One job meets all of it in turn."""
+    job = launch(partition="low")
+    job.wait_for_start(1, steps=25)
+    slurm.run("scontrol", "requeue", job.id)
+    job.wait_for_start(2)
+    urgent = slurm.run(
+        "sbatch",
+        "--parsable",
+        "--partition=high",
+        "--nodes=2",
+        "--gpus-per-node=4",
+        "--output=/dev/null",
+        "--wrap=sleep 5",
+    )
+    job.wait_until(lambda: not slurm.run("squeue", "--noheader", f"--jobs={urgent}", "--states=all", "--format=%T")
+                   .startswith("PENDING"), "the urgent job runs")  # fmt: skip
+    job.wait_for_start(3)
+    slurm.kill_node("n2")
+    job.wait_until(lambda: job.state != "RUNNING", "the death of the node is seen")
+    slurm.start_node("n2")
+    job.wait_for_start(4)
+    slurm.run("scancel", job.id)
+    assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", "resume", "resume", "resume"]
+    assert len(ids(job.run)) == 1
+    require_exact(job, tmp_path, corpus)
+
+
+def ids(run: Path) -> set[str]:
+    """Of W&B, in what each start wrote."""
+    return {path.name.rpartition("-")[2] for path in (run / "wandb").glob("offline-run-*")}
