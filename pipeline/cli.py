@@ -54,6 +54,7 @@ def _parser() -> ArgumentParser:
     _add_data(commands)
     _add_doctor(commands)
     _add_generate(commands)
+    _add_runs(commands)
     _add_looking(commands)
     _add_init(commands)
     return parser
@@ -155,6 +156,27 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--step", type=int, help="which checkpoint (the newest)")
     parser.add_argument("--ema", action="store_true", help="the average that the run kept of its weights (ema.decay)")
     parser.set_defaults(run=_generate)
+
+
+def _add_runs(commands: Any) -> None:
+    status = commands.add_parser(
+        "status",
+        help="what runs do: step, loss, speed, time left",
+        description="What runs do, by their folders alone, whatever started them.",
+        epilog="Example: tarmac status runs/demo",
+    )
+    status.add_argument("runs", metavar="RUN", nargs="*", help="run folders (all below runs)")
+    status.set_defaults(run=_status)
+    stop = commands.add_parser(
+        "stop",
+        help="let a run save and end",
+        description="Let a run save and end after its step, by its folder alone, on any host. The queue does not start"
+        " it again; the same command goes on from there.",
+        epilog="Example: tarmac stop runs/demo --wait 600",
+    )
+    stop.add_argument("run_folder", metavar="RUN", help="run folder")
+    stop.add_argument("--wait", type=_positive(float), default=0.0, metavar="S", help="seconds to wait for it (0)")
+    stop.set_defaults(run=_stop)
 
 
 def _add_looking(commands: Any) -> None:
@@ -293,6 +315,18 @@ def _generate(options: argparse.Namespace) -> None:
     from pipeline.stages.generate import generate_from_options
 
     generate_from_options(options)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from pipeline.stages.status import print_status
+
+    print_status(options.runs)
+
+
+def _stop(options: argparse.Namespace) -> None:
+    from pipeline.stages.status import stop
+
+    stop(options.run_folder, options.wait)
 
 
 def _verify(options: argparse.Namespace) -> int:

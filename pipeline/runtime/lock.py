@@ -149,6 +149,22 @@ class RunLock:
         )
 
 
+def holder(folder: str | Path) -> str | None:
+    """Who holds a folder's lock, in words; None if nobody does, or it is not known to live.
+
+    An owner on this host is looked for. Of one on another host only the file's time tells: it is touched every few
+    seconds, so one that is older than a minute is taken for left over.
+    """
+    path = Path(folder) / "lock"
+    try:
+        content, touched = path.read_bytes()[:_RECORD_BYTES], path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    record = _parse(content)
+    is_alive = _is_alive(record) if _is_of_this_host(record) else bool(record) and time.time() - touched < 60
+    return _owner(content) if is_alive else None
+
+
 def _this_process() -> dict[str, Any]:
     """Who this process is: no other one, on any host, before or after, has an equal record."""
     return {

@@ -22,6 +22,7 @@ from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.signals import StopRequest
+from pipeline.runtime.stop_file import StopFile
 from pipeline.stages.data.feed import DataFeed, End
 from pipeline.stages.data.rollbacks import Rollback
 from pipeline.stages.explain.named import some_documents
@@ -110,7 +111,7 @@ class Hooks:
             Stragglers(group, around.tracker, every, config.faults.straggler_ratio),
             *([self._spikes] if config.faults.spikes.action != "off" else []),
             *self._evaluation(), *self._samples(), self.saving, *self._profile(commit),
-            StopHook(pulse, around.stop_request, self.saving.save),
+            StopHook(pulse, around.stop_request, StopFile(folder), self.saving.save),
         ]  # fmt: skip
 
     def _label(self, step: int) -> Label:

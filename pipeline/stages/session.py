@@ -28,6 +28,7 @@ from pipeline.runtime.journal import Journal
 from pipeline.runtime.lock import RunLock
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.signals import StopRequest
+from pipeline.runtime.stop_file import StopFile
 from pipeline.runtime.watchdog import Watchdog
 from pipeline.stages.building import Ingredients, build, flops_per_token, open_base
 from pipeline.stages.data.feed import DataFeed, End
@@ -265,6 +266,7 @@ class Session:
         step = self._commit.step if self._commit else 0
         for line in told(changed):
             _log.warning("changed since the run was last started: %s", line)
+        StopFile(self._folder).take()  # it asked the start before
         event = "resume" if self._commit else "start"
         self._journal.write(event, step=step, branch=branch, num_steps=self._end.num_steps,
                             world_size=self._group.ranks.world_size,
