@@ -78,7 +78,7 @@ class RunConfig(Config):
         if isinstance(self.model, ENCODERS) and not is_masked:
             raise ValueError(f"objective.type ({self.objective.type}) must be masked when model.type is {form}")
         if is_masked and not isinstance(self.model, (*ENCODERS, CheckpointModel)):
-            raise ValueError(f"model.type ({form}) must be bert or modernbert when objective.type is masked")
+            raise ValueError(f"model.type ({form}) must be bert, modernbert or checkpoint with objective.type masked")
         if is_masked and self.stage != "pretrain":
             raise ValueError(f"stage ({self.stage}) must be pretrain when objective.type is masked")
         if is_masked and self.adapter.type != "none":
@@ -180,6 +180,16 @@ class RunConfig(Config):
         if kind == "validation" and len(names) == 2 and names[0] not in self.evaluation.corpora:
             raise ValueError(
                 f"checkpoints.best_metric ({self.checkpoints.best_metric}) names a corpus that evaluation.corpora lacks"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def decay_fits_the_run(self) -> "RunConfig":
+        """A decay that is longer than what is left behind warm-up would be cut."""
+        left = self.num_steps - self.schedule.warmup_steps
+        if self.schedule.decay_steps is not None and self.schedule.decay_steps > left:
+            raise ValueError(
+                f"schedule.decay_steps ({self.schedule.decay_steps}) must be at most the {left} steps behind warm-up"
             )
         return self
 

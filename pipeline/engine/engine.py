@@ -1,6 +1,8 @@
 """The training step: forward, backward and update of one global batch on this rank, through DeepSpeed."""
 
+import io
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from typing import Any
 
 import deepspeed
@@ -53,7 +55,7 @@ class Engine:
             gather_by_block(model)
         self.average: WeightAverage | None = None
         """The average of the weights, where the config wants one and the optimizer's state is prepared."""
-        with on_any_processor():
+        with on_any_processor(), redirect_stdout(io.StringIO()):  # at stage 1 it prints memory, 15 lines
             self._deepspeed, _, _, _ = deepspeed.initialize(
                 model=model,
                 optimizer=own_optimizer(config.optimizer),

@@ -2,13 +2,14 @@
 
 import resource
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 
 import torch
 from torch import nn
 
-from pipeline.config.optimization import AdamW, Optimizer
+from pipeline.config.optimization import AdamW, Muon, Optimizer
 from pipeline.config.run import RunConfig
-from pipeline.models.build import num_parameters
+from pipeline.engine.mesh import mesh_of
 
 BUCKET_ELEMENTS = 50_000_000
 """Elements of gradients that go to other ranks at a time, which is what a buffer for them holds."""
@@ -86,11 +87,27 @@ def without_offloaded(estimate: MemoryEstimate, config: RunConfig, is_gpu: bool)
 
 def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> MemoryEstimate:
     """The same of a model with its adapter: of weights that are not trained there are neither gradients nor moments."""
-    trained = num_parameters(model, trainable_only=True)
-    frozen = (num_parameters(model) - trained) * _weight_bytes(config)
-    estimate = estimate_memory(config, trained, world_size)
-    here = frozen // (world_size if config.engine.zero_stage == 3 else 1)
-    return replace(estimate, parameters=estimate.parameters + here)
+    size = config.engine.tensor_parallel
+    mine = {name: parts(name, one, model, size) for name, one in model.named_parameters()}
+    trained = sum(mine[name] for name, one in model.named_parameters() if one.requires_grad)
+    ranks = mesh_of(config.engine, 0, world_size).gradient_world_size
+    estimate = estimate_memory(config, trained, ranks)
+    frozen = (sum(mine.values()) - trained) * _weight_bytes(config) // (ranks if config.engine.zero_stage == 3 else 1)
+    more = sum(mine[name] for name, one in model.named_parameters() if one.requires_grad and has_two_moments(name, one))
+    second = 4 * more // (ranks if config.engine.zero_stage > 0 else 1) if isinstance(config.optimizer, Muon) else 0
+    return replace(estimate, parameters=estimate.parameters + frozen, optimizer=estimate.optimizer + second)
+
+
+def parts(name: str, parameter: nn.Parameter, model: nn.Module, size: int) -> int:
+    """Elements of a parameter that a rank holds where `size` ranks share layers, by transformers' plan."""
+    plan = (getattr(model, "config", None) and model.config.base_model_tp_plan) or {}
+    is_cut = any(fnmatch(name, f"*{layer}.weight") for layer in plan)
+    return int(getattr(parameter, "ds_numel", parameter.numel())) // (size if is_cut else 1)
+
+
+def has_two_moments(name: str, parameter: nn.Parameter) -> bool:
+    """Whether AdamW updates it beside Muon, by DeepSpeed's own rule (`deepspeed.set_optimizer_flags`)."""
+    return parameter.ndim < 2 or any(word in name.lower() for word in ("embed", "lm_head"))
 
 
 def _weight_bytes(config: RunConfig) -> int:
@@ -100,7 +117,7 @@ def _weight_bytes(config: RunConfig) -> int:
 def _moment_bytes(optimizer: Optimizer) -> int:
     if isinstance(optimizer, AdamW):
         return 8 if optimizer.state_precision == "fp32" else 2
-    return 4  # Lion has one; Muon one of almost every weight
+    return 4  # Lion has one; Muon, too, of hidden matrices
 
 
 def _is_bf16_optimizer(config: RunConfig) -> bool:

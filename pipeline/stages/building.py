@@ -56,8 +56,8 @@ def open_base(config: RunConfig, tokenizer: Tokenizer, step: int | None = None) 
     if isinstance(config.model, (Decoder, *ENCODERS)):
         return None
     base = load_start(config.model, step)
-    _require_tokenizer(config, base, tokenizer)
     _require_form(config, base.form)
+    _require_tokenizer(config, base, tokenizer)
     return base
 
 

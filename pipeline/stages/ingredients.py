@@ -96,7 +96,8 @@ def _require_tokenizer(key: str, corpus: Corpus, folder: str, tokenizer: Tokeniz
         raise TokenizerError(
             f"{key}: corpus {folder} was prepared with another tokenizer"
             f" ({corpus.manifest.tokenizer.fingerprint[:12]}) than the model's ({tokenizer.fingerprint()[:12]});"
-            " prepare it with tokenizer.type given and the model's tokenizer"
+            " prepare it with tokenizer.type given and the model's tokenizer; or, if the model was trained with the"
+            " corpus's, set tokenizer to the folder of that"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config.load import dump, read_mapping, validate
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import read_json_lines, write_text
 from pipeline.stages.seal import fixed_keys, flat_keys, require_seal
 
 _KEEPS_WEIGHTS = ("seed", "stage", "optimizer.")
@@ -29,13 +29,23 @@ def check_run_folder(config: RunConfig) -> None:
     folder = Path(config.output)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"output {folder} is a file; choose another folder")
-    if (folder / "config.yaml").exists():
+    if has_begun(folder):
         _require_same(read_mapping(folder / "config.yaml"), config.model_dump(mode="json"), folder)
+        return
+    if (folder / "config.yaml").exists():  # of a start that was refused, or killed before its first step
         return
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     others = [name for name in names if name != "lock" and not name.endswith(".partial")]  # what a kill may leave
     if others:
         raise RunError(f"output {folder} holds other files ({others[0]}) and no config.yaml; choose a new folder")
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run was ever trained there: its config binds the same command from then on."""
+    if not (folder / "config.yaml").exists():
+        return False
+    is_started = any(row["event"] == "start" for row in read_json_lines(folder / "journal.jsonl"))
+    return is_started or any((folder / "checkpoints").glob("*"))
 
 
 def make_run_folder(config: RunConfig) -> None:

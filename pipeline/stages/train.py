@@ -31,7 +31,7 @@ from pipeline.stages.data.plan import order_of, withdrawn_files
 from pipeline.stages.data.rollbacks import read_rollbacks
 from pipeline.stages.ingredients import TrainingData, open_data
 from pipeline.stages.rollback import leave_behind, tell_corrupt
-from pipeline.stages.run_folder import changes, make_run_folder, open_run
+from pipeline.stages.run_folder import changes, has_begun, make_run_folder, open_run
 from pipeline.stages.seal import STATE_KEY, require_seal
 from pipeline.stages.session import Session
 from pipeline.stages.uploads import upload_seconds, uploader
@@ -121,8 +121,9 @@ def _claim(config: RunConfig, data: TrainingData, stack: ExitStack, lock: RunLoc
     folder = Path(config.output)
     make_run_folder(config)
     stack.enter_context(lock)
-    if not (folder / "config.yaml").exists():
+    if not has_begun(folder):
         open_run(config)
+        shutil.rmtree(folder / "tokenizer", ignore_errors=True)  # of a start that was refused
     if not (folder / "tokenizer").exists():
         staging = folder / "tokenizer.partial"
         shutil.rmtree(staging, ignore_errors=True)

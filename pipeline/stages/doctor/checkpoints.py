@@ -20,6 +20,7 @@ from pipeline.config.run import RunConfig
 from pipeline.engine.checkpoint.layout import MASTER, Fragment
 from pipeline.engine.checkpoint.snapshot import Snapshot
 from pipeline.engine.checkpoint.tensors import Part, write_tensors
+from pipeline.engine.memory import has_two_moments
 from pipeline.errors import RunError
 from pipeline.runtime.columns import counted
 from pipeline.runtime.files import available_bytes
@@ -104,13 +105,8 @@ def young_seconds(mttf_hours: float, cost: Cost) -> float:
 
 def _moment_bytes(optimizer: Optimizer, name: str, parameter: nn.Parameter) -> int:
     """What is kept of each element besides itself: two moments in fp32, or one."""
-    has_one = isinstance(optimizer, Lion) or (isinstance(optimizer, Muon) and _is_hidden(name, parameter))
+    has_one = isinstance(optimizer, Lion) or (isinstance(optimizer, Muon) and not has_two_moments(name, parameter))
     return 4 if has_one else 8
-
-
-def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
-    """Whether DeepSpeed's Muon gives a parameter one momentum, by its own rule (`deepspeed.set_optimizer_flags`)."""
-    return parameter.ndim >= 2 and not any(word in name.lower() for word in ("embed", "lm_head"))
 
 
 def _nearest_folder(output: str) -> Path:

@@ -34,7 +34,7 @@ def device_named(name: str | None) -> Device:
     """A kind of GPU, or what this rank has. Raises ConfigError if there is no such kind."""
     if name is None:
         return _here()
-    if name not in _KNOWN:
+    if (name := name.upper()) not in _KNOWN:
         raise ConfigError(f"--device {name} is not known; choose one of {', '.join(_KNOWN)}, or leave it out")
     memory, flops = _KNOWN[name]
     return Device(torch.device("cuda"), int(memory), flops, f"data sheet of {name}")

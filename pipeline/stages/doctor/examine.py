@@ -32,12 +32,13 @@ def examine(
         TarmacError: What the config's model is made from is damaged, the output cannot be written, or the device is
             not known.
     """
+    kind = device_named(device)
     ranks = world_size or ranks_from_environment().world_size
     vocab_size = vocabulary(config) or USUAL_VOCABULARY
     model = weightless_model(config, vocab_size)
     form = model.config
     adapted = with_adapter(config, model)
-    rows = memory_rows(config, form, adapted, vocab_size, ranks, device_named(device))
+    rows = memory_rows(config, form, adapted, vocab_size, ranks, kind)
     rows += checkpoint_rows(config, adapted, ranks, mttf_hours)
     if tries:
         rows += trial_rows(config, form, vocab_size)

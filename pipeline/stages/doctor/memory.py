@@ -44,8 +44,10 @@ def memory_rows(
     }  # fmt: skip
     because = {
         "parameters": f"in {config.engine.precision}", "gradients": "in fp32, as they are added up",
-        "optimizer": "weights in fp32, and moments", "buffers": "for gradients and weights between ranks",
-        "activations": "of a micro batch, and their gradients", "logits": "as many as are there at a time",
+        "optimizer": "weights in fp32, and moments" + _average(config),
+        "buffers": "for gradients and weights between ranks",
+        "activations": "of a micro batch, and their gradients" + _shared(config),
+        "logits": "at that moment; they come in chunks",
     }  # fmt: skip
     fits = "" if most <= device.memory else ": too little"
     return [
@@ -56,6 +58,14 @@ def memory_rows(
         _stage_row(config, model, passes, ranks, device),
         _time_row(config, form, ranks, device),
     ]
+
+
+def _shared(config: RunConfig) -> str:
+    return ", as if no rank shared its layers" if config.engine.tensor_parallel > 1 else ""
+
+
+def _average(config: RunConfig) -> str:
+    return "" if config.ema.decay is None else ", and an average of the weights"
 
 
 def _where(config: RunConfig) -> str:
@@ -74,7 +84,9 @@ def passes_of(
     mesh = mesh_of(config.engine, 0, ranks)
     micro_batch = largest_batch(config, mesh.data_world_size).micro_batches[0]
     here = device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
-    return pass_memory(config, lambda: make()[0], micro_batch, vocab_size, here)
+    whole = pass_memory(config, lambda: make()[0], micro_batch, vocab_size, here)
+    size = config.engine.sequence_parallel  # of a sequence each rank has such a part, in attention of its heads
+    return PassMemory(whole.forward // size, whole.backward // size, whole.logits // size)
 
 
 def _micro_batches(config: RunConfig, ranks: int) -> int:
@@ -96,19 +108,23 @@ def _micro_row(
     one, two = most(1), most(2)
     room = device.memory - one
     largest = 0 if room < 0 else 1 + room // max(1, two - one)
-    useful = max(one.global_size for one in config.stretches) // mesh_of(config.engine, 0, ranks).data_world_size
-    return "micro batch", str(min(largest, max(1, useful))), f"at most; the config says {config.batch.micro_size}"
+    share = max(1, max(one.global_size for one in config.stretches) // mesh_of(config.engine, 0, ranks).data_world_size)
+    because = f"at most, by memory; a rank's share of a step is {share}, the config says {config.batch.micro_size}"
+    return "micro batch", str(largest), because
 
 
 def _stage_row(config: RunConfig, model: nn.Module, passes: PassMemory, ranks: int, device: Device) -> Row:
     """The lowest stage that fits: each next one sends more between ranks."""
-    for stage in (1, 2, 3):
+    for stage in (1, 2, 3) if config.engine.tensor_parallel == 1 else (1, 2):
         engine = config.engine.model_copy(update={"zero_stage": stage})
         staged = config.model_copy(update={"engine": engine})
         estimate = without_offloaded(estimate_model(staged, model, ranks), staged, device.kind.type == "cuda")
         if estimate.most(passes, _micro_batches(config, ranks)) <= device.memory:
             return "ZeRO stage", str(stage), f"the lowest that fits; the config says {config.engine.zero_stage}"
-    return "ZeRO stage", "none", "fits; lower batch.micro_size, set engine.recompute, or take more ranks"
+    cures = [] if config.batch.micro_size == 1 else ["lower batch.micro_size"]
+    cures += [] if config.engine.recompute == "full" else ["set engine.recompute to full"]
+    cures += [] if config.engine.offload.optimizer != "none" else ["set engine.offload.optimizer to cpu"]
+    return "ZeRO stage", "none", f"fits; {', or '.join([*cures, 'take more ranks'])}"
 
 
 def _time_row(config: RunConfig, form: PretrainedConfig, ranks: int, device: Device) -> Row:

@@ -153,7 +153,7 @@ def test_an_override_that_fits_nothing_is_named(override: str, message: str) -> 
         ("stage=finetune", "model.type (llama) must be checkpoint or huggingface when stage is finetune"),
         ("adapter={type: lora}", "adapter.type (lora) needs model.type checkpoint or huggingface"),
         ("engine.zero_stage=0", "precision (bf16) must be fp32 at zero_stage 0; or use zero_stage 1"),
-        ("engine={attention: eager, sequence_parallel: 2}", "attention (eager) must be sdpa or flash_attention_2 with"),
+        ("engine={attention: eager, sequence_parallel: 2}", "attention (eager) must be another one with"),
         ("engine.sequence_parallel=3", "data.sequence_length (32) must be a multiple of engine.sequence_parallel (3)"),
         ("engine.sequence_parallel=8", "engine.sequence_parallel (8) must divide model.num_heads (4)"),
         ("engine={tensor_parallel: 2, zero_stage: 3}", "zero_stage (3) must be at most 2 with tensor_parallel above 1"),

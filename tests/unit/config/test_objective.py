@@ -37,7 +37,7 @@ def test_local_attention_needs_a_mask() -> None:
 
 def test_decoders_learn_the_next_token() -> None:
     assert run().objective.type == "causal"
-    with pytest.raises(ConfigError, match=r"model.type \(llama\) must be bert or modernbert when objective.type is"):
+    with pytest.raises(ConfigError, match=r"model.type \(llama\) must be bert, modernbert or checkpoint with"):
         run(objective={"type": "masked"})
 
 

@@ -49,3 +49,17 @@ def test_what_is_offloaded_is_not_on_the_device(offload, is_gpu, left):
     config = run_config(zero_stage=3, offload=offload)
     estimate = without_offloaded(estimate_memory(config, 1000, 1), config, is_gpu)
     assert (estimate.parameters, estimate.gradients, estimate.optimizer) == tuple(1000 * each for each in left)
+
+
+def test_ranks_that_share_layers_hold_parts_and_muon_leaves_embeddings_to_adam():
+    config = run_config(zero_stage=1, tensor_parallel=2)
+    with torch.device("meta"):
+        model = empty_model(decoder_config(config.model, 64, 2, 3), "fp32", "eager")
+    cut = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)  # of two blocks
+    whole = 2 * 64 * 32 + 5 * 32
+    assert num_parameters(model) == cut + whole
+    estimate = estimate_model(config, model, 2)
+    assert estimate.parameters == 2 * (cut // 2 + whole)
+    assert estimate.optimizer == 12 * (cut // 2 + whole)  # each of the two is alone with its part
+    muon = run_config(zero_stage=1, optimizer={"type": "muon", "lr": 1e-2})
+    assert estimate_model(muon, model, 2).optimizer == (8 * cut + 12 * whole) // 2
