@@ -88,7 +88,7 @@ def without_offloaded(estimate: MemoryEstimate, config: RunConfig, is_gpu: bool)
 def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> MemoryEstimate:
     """The same of a model with its adapter: of weights that are not trained there are neither gradients nor moments."""
     size = config.engine.tensor_parallel
-    mine = {name: parts(name, one, model, size) for name, one in model.named_parameters()}
+    mine = {name: _held(name, one, model, size) for name, one in model.named_parameters()}
     trained = sum(mine[name] for name, one in model.named_parameters() if one.requires_grad)
     ranks = mesh_of(config.engine, 0, world_size).gradient_world_size
     estimate = estimate_memory(config, trained, ranks)
@@ -98,7 +98,7 @@ def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> Memo
     return replace(estimate, parameters=estimate.parameters + frozen, optimizer=estimate.optimizer + second)
 
 
-def parts(name: str, parameter: nn.Parameter, model: nn.Module, size: int) -> int:
+def _held(name: str, parameter: nn.Parameter, model: nn.Module, size: int) -> int:
     """Elements of a parameter that a rank holds where `size` ranks share layers, by transformers' plan."""
     plan = (getattr(model, "config", None) and model.config.base_model_tp_plan) or {}
     is_cut = any(fnmatch(name, f"*{layer}.weight") for layer in plan)
