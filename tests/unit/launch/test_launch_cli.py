@@ -9,6 +9,7 @@ from pipeline.config.load import load
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError, TarmacError
 from pipeline.runtime.arguments import ArgumentParser
+from pipeline.runtime.journal import Journal
 from pipeline.stages.check import check_inputs
 from pipeline.stages.plan import print_memory
 from pipeline.stages.run_folder import make_run_folder, open_run
@@ -41,6 +42,7 @@ def pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     recipe = load(RunConfig, "pretrain.yaml")
     make_run_folder(recipe)
     open_run(recipe)
+    Journal("run").note("start", step=0)
     return "pretrain.yaml"
 
 
