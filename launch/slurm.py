@@ -10,6 +10,7 @@ from launch.plan import Job, Plan, check_environment, check_single_lines, export
 from pipeline.config.cluster import SlurmCluster
 from pipeline.errors import RunError
 from pipeline.runtime.signals import EXIT_REQUEUE
+from pipeline.runtime.watchdog import EXIT_HANG
 
 WAIT_SECONDS = 120
 
@@ -20,7 +21,13 @@ _PARALLEL = """\
 _SINGLE = "# One task of one process. It knows no early stop: USR1 and TERM end it."
 
 _REQUEUE = """\
-if [ "$status" -eq {status} ] && [ "$ended_by_slurm" = false ]; then
+# {status}: asked to stop, and saved. {hang}: a rank hung. From 134 on: one was killed or died of a signal.
+again=false
+case "$status" in
+  {status}) again=true ;;
+  {hang}|134|135|136|137|139|142) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && again=true ;;
+esac
+if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi"""
 
@@ -51,9 +58,15 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         stop_status=EXIT_REQUEUE,
         task_log=shlex.quote(f"{cluster.log_dir}/%x-%j-%t.log"),
         command=shlex.join(["python" if cluster.setup else python, "-m", "pipeline.cli", *job.arguments]),
-        requeue=_REQUEUE.format(status=EXIT_REQUEUE) if cluster.requeue else "",
+        requeue=_requeue(cluster),
     )
     return Plan(("sbatch", "--parsable"), {}, script, tasks)
+
+
+def _requeue(cluster: SlurmCluster) -> str:
+    if not cluster.requeue:
+        return ""
+    return _REQUEUE.format(status=EXIT_REQUEUE, hang=EXIT_HANG, most=cluster.max_restarts)
 
 
 def _template() -> Template:

@@ -48,7 +48,9 @@ class SlurmCluster(Config):
     signal_seconds: NonNegativeInt = 120
     """SIGUSR1 comes so long before the time limit; all ranks save and the job is requeued."""
     requeue: bool = True
-    """Put the job back in the queue when it ends with 85."""
+    """Put the job back in the queue when it was asked to stop, and after a hang or the death of a rank."""
+    max_restarts: NonNegativeInt = 20
+    """A hang or the death of a rank brings a job back that was started again so often at most, for whatever reason."""
     master_port: PositiveInt = 29500
     """Port for the ranks to meet."""
     setup: tuple[str, ...] = ()

@@ -1,5 +1,8 @@
 """Training on two nodes of a real SLURM: whatever ends a job, it comes back and goes on with the very next sample."""
 
+import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,8 +98,10 @@ def test_a_time_limit_ends_in_a_save_and_the_job_comes_back(slurm, launch, tmp_p
     require_exact(job, tmp_path, corpus)
 
 
-def test_requeued_preempted_and_after_the_death_of_a_node(slurm, launch, tmp_path: Path, corpus: Path) -> None:
-    """One job meets all of it in turn."""
+def test_requeued_preempted_and_after_the_death_of_a_rank_and_a_node(
+    slurm, launch, tmp_path: Path, corpus: Path
+) -> None:
+    """One job is requeued, preempted, loses a rank and loses a node, in turn."""
     job = launch(partition="low")
     job.wait_for_start(1, steps=25)
     slurm.run("scontrol", "requeue", job.id)
@@ -113,14 +118,21 @@ def test_requeued_preempted_and_after_the_death_of_a_node(slurm, launch, tmp_pat
     job.wait_until(lambda: not slurm.run("squeue", "--noheader", f"--jobs={urgent}", "--states=all", "--format=%T")
                    .startswith("PENDING"), "the urgent job runs")  # fmt: skip
     job.wait_for_start(3)
+    kill_rank(job.run)
+    job.wait_for_start(4)
     slurm.kill_node("n2")
     job.wait_until(lambda: job.state != "RUNNING", "the death of the node is seen")
     slurm.start_node("n2")
-    job.wait_for_start(4)
+    job.wait_for_start(5)
     slurm.run("scancel", job.id)
-    assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", "resume", "resume", "resume"]
+    assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", *["resume"] * 4]
     assert len(ids(job.run)) == 1
     require_exact(job, tmp_path, corpus)
+
+
+def kill_rank(run: Path) -> None:
+    """SIGKILL to the process that holds the run's lock, as the kernel does where memory is short."""
+    os.kill(json.loads((run / "lock").read_text())["pid"], signal.SIGKILL)
 
 
 def ids(run: Path) -> set[str]:
