@@ -1,15 +1,18 @@
 """The `tarmac launch` command."""
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Callable
 
 from launch.plan import Job, Plan, plan_local
+from launch.record import keep, kept
 from launch.slurm import plan_slurm, submit
 from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
 from pipeline.config.load import read_mapping, validate
 from pipeline.config.stages import load_stage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 
 _EPILOG = """examples:
   tarmac launch configs/pretrain/demo.yaml --cluster configs/cluster/local.yaml
@@ -21,7 +24,7 @@ status; INT, TERM and USR1 are forwarded to the ranks. On SLURM it submits the j
 
 
 def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `launch` to the commands."""
+    """Add `launch` and `resume` to the commands."""
     parser = commands.add_parser(
         "launch",
         help="run a recipe as several processes, here or on a SLURM cluster",
@@ -34,6 +37,15 @@ def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--cluster", required=True, metavar="YAML", help="where to run, see configs/cluster")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run")
     parser.set_defaults(run=launch)
+    again = commands.add_parser(
+        "resume",
+        help="launch a run again, from its folder alone",
+        description="Launch a run again as `tarmac launch` was given last, in the folder where it was; it goes on from"
+        " its newest good checkpoint. A recipe that was changed since counts as it is now.",
+        epilog="Example: tarmac resume runs/demo",
+    )
+    again.add_argument("run_folder", metavar="RUN", help="run folder")
+    again.set_defaults(run=lambda arguments: resume(arguments, parser))
 
 
 def launch(arguments: argparse.Namespace) -> int:
@@ -52,11 +64,24 @@ def launch(arguments: argparse.Namespace) -> int:
     else:
         plan, start = _local(cluster, job)
     if not arguments.dry_run:
+        if job.is_parallel:
+            keep(recipe.model_dump()["output"], [arguments.config, "--cluster", arguments.cluster, *job.overrides])
         return start()
     print(plan.shown(), end="")
     if job.is_parallel:
         arguments.show_memory(recipe, plan.num_ranks)
     return 0
+
+
+def resume(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Launch a run again; the exit status. Raises TarmacError."""
+    folder, words = kept(arguments.run_folder)
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise RunError(f"run {arguments.run_folder} was launched in {folder}, which is gone; launch it anew") from error
+    print(f"in {folder}: tarmac launch {shlex.join(words)}", file=sys.stderr)
+    return launch(parser.parse_args(words, namespace=arguments))
 
 
 def load_cluster(path: str) -> LocalCluster | SlurmCluster:

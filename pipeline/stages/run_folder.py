@@ -16,6 +16,8 @@ from pipeline.stages.seal import fixed_keys, flat_keys, require_seal
 
 _KEEPS_WEIGHTS = ("seed", "stage", "optimizer.")
 """Keys that a new run may have otherwise and still begin with this one's weights."""
+_BEFORE = ("lock", "launch.json")
+"""What may be there before a run is."""
 _PACKAGES = ("torch", "deepspeed", "transformers", "peft", "numpy", "sentencepiece", "tokenizers")
 
 
@@ -35,7 +37,7 @@ def check_run_folder(config: RunConfig) -> None:
     if (folder / "config.yaml").exists():  # of a start that was refused, or killed before its first step
         return
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    others = [name for name in names if name != "lock" and not name.endswith(".partial")]  # what a kill may leave
+    others = [name for name in names if name not in _BEFORE and not name.endswith(".partial")]  # what a kill may leave
     if others:
         raise RunError(f"output {folder} holds other files ({others[0]}) and no config.yaml; choose a new folder")
 
