@@ -12,8 +12,9 @@ def test_an_allocation_that_fails_says_what_to_change(tmp_path: Path, corpus: Pa
         assert job.wait() == [2, 2], job.said()
     for rank in (0, 1):
         assert f"tarmac: rank {rank} is out of memory on cpu (it asked for" in job.said()
-    assert "lower batch.micro_size (16), or set engine.recompute to selective or full, or raise engine.zero_stage (2)" in (
-        job.said()
+    assert (
+        "lower batch.micro_size (16), or set engine.recompute to selective or full, or raise engine.zero_stage (2)"
+        in (job.said())
     )
     assert "Traceback" not in job.said()
     assert not ledger(job.run, 0)
