@@ -82,7 +82,8 @@ def without_offloaded(estimate: MemoryEstimate, config: RunConfig, is_gpu: bool)
     offload, elsewhere = config.engine.offload, ("cpu", "nvme") if is_gpu else ("nvme",)
     if offload.optimizer in elsewhere:
         estimate = replace(estimate, optimizer=0, gradients=0 if is_gpu else estimate.gradients)
-    return replace(estimate, parameters=0) if offload.parameters in elsewhere else estimate
+    has_left = offload.parameters in elsewhere and config.engine.zero_stage == 3  # doctor asks of other stages, too
+    return replace(estimate, parameters=0) if has_left else estimate
 
 
 def estimate_model(config: RunConfig, model: nn.Module, world_size: int) -> MemoryEstimate:

@@ -49,6 +49,9 @@ def test_what_is_offloaded_is_not_on_the_device(offload, is_gpu, left):
     config = run_config(zero_stage=3, offload=offload)
     estimate = without_offloaded(estimate_memory(config, 1000, 1), config, is_gpu)
     assert (estimate.parameters, estimate.gradients, estimate.optimizer) == tuple(1000 * each for each in left)
+    engine = config.engine.model_copy(update={"zero_stage": 2})
+    at_two = config.model_copy(update={"engine": engine})  # where parameters are not offloaded
+    assert without_offloaded(estimate_memory(at_two, 1000, 1), at_two, is_gpu).parameters == 2000
 
 
 def test_ranks_that_share_layers_hold_parts_and_muon_leaves_embeddings_to_adam():
