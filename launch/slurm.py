@@ -21,11 +21,12 @@ _PARALLEL = """\
 _SINGLE = "# One task of one process. It knows no early stop: USR1 and TERM end it."
 
 _REQUEUE = """\
-# {status}: asked to stop, and saved. {hang}: a rank hung. From 134 on: one was killed or died of a signal.
+# {status}: asked to stop, and saved. {hang}: a rank hung. From 134 on: one was killed or died of a signal, 138: of USR1
+# that came before Python ran.
 again=false
 case "$status" in
   {status}) again=true ;;
-  {hang}|134|135|136|137|139|142) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && again=true ;;
+  {hang}|134|135|136|137|138|139|142) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && again=true ;;
 esac
 if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
   scontrol requeue "$SLURM_JOB_ID"

@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,12 @@ _ENDING_SECONDS = 30
 """A hang is told of, at most so long after it was noticed."""
 
 
-def train(config: RunConfig) -> int:
+def train(config: RunConfig, stop_request: StopRequest) -> int:
     """Run or resume a training run on this rank; every rank of the job calls it. Returns the exit status.
+
+    Args:
+        config: The run.
+        stop_request: Remembers the signals that ask this rank to stop.
 
     Raises:
         TarmacError: In one sentence, on all ranks.
@@ -51,7 +55,6 @@ def train(config: RunConfig) -> int:
     ranks = ranks_from_environment()
     set_up_logging(ranks)
     with ExitStack() as stack:
-        stop_request = stack.enter_context(closing(StopRequest()))
         group = stack.enter_context(ProcessGroup(ranks, config.engine.timeout_seconds))
         with told_in_one_sentence(), out_of_memory_told(config, group):
             group.agree(lambda: mesh_of(config.engine, ranks.rank, ranks.world_size))

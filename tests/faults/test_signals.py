@@ -1,6 +1,8 @@
 """SIGTERM and SIGUSR1: all ranks finish the same step, save, and exit with 85; asked again, at once."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -43,3 +45,26 @@ def test_a_second_signal_ends_a_rank_at_once_that_waits_for_another(tmp_path: Pa
         job.send(signal.SIGTERM, 0)
         assert job.ranks[0].wait(3) == 128 + signal.SIGTERM
         assert last_step(job.run) == step
+
+
+def test_a_signal_while_modules_are_imported_is_heard(tmp_path: Path, corpus: Path) -> None:
+    recipe = write_recipe(tmp_path / "early.yaml", corpus, duration={"steps": 5000})
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.cli", "train", str(recipe)])
+    try:
+        while not catches(process.pid, signal.SIGUSR1):
+            assert process.poll() is None
+            time.sleep(0.002)
+        assert not (tmp_path / "early").exists()
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(120) == 85
+    finally:
+        process.kill()
+    (end,) = events(tmp_path / "early", "end")
+    assert end["step"] < 5
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal, as its kernel says."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)

@@ -14,7 +14,7 @@ from pipeline import cli
 from tests.faults.runs import Job, events, last_step, ledger, losses, small_corpus_folder, write_recipe
 from tests.system.slurm_cluster import SlurmCluster
 
-WAIT_SECONDS = 150
+WAIT_SECONDS = 240
 SLOW = {"batch": {"global_size": 48, "micro_size": 2}, "duration": {"steps": 100_000},
         "checkpoints": {"every_steps": 20, "keep_last": 6},
         "tracking": {"log_every_steps": 1, "wandb": {"mode": "offline"}}}  # fmt: skip
@@ -86,7 +86,7 @@ def require_exact(job: Submitted, tmp_path: Path, corpus: Path) -> None:
 
 
 def test_a_time_limit_ends_in_a_save_and_the_job_comes_back(slurm, launch, tmp_path: Path, corpus: Path) -> None:
-    job = launch(time="0:02:00", signal_seconds=95)
+    job = launch(time="0:03:00", signal_seconds=120)
     assert job.id.isdigit()
     job.wait_for_start(2)
     slurm.run("scancel", job.id)
@@ -101,11 +101,16 @@ def test_a_time_limit_ends_in_a_save_and_the_job_comes_back(slurm, launch, tmp_p
 def test_requeued_preempted_and_after_the_death_of_a_rank_and_a_node(
     slurm, launch, tmp_path: Path, corpus: Path
 ) -> None:
-    """One job is requeued, preempted, loses a rank and loses a node, in turn."""
+    """One job is asked to stop as it starts, is requeued, preempted, loses a rank and loses a node, in turn."""
     job = launch(partition="low")
-    job.wait_for_start(1, steps=25)
+    job.wait_until(lambda: job.state == "RUNNING", "it runs")
+    while job.state == "RUNNING":  # before it trains, if not before Python runs
+        slurm.run("scancel", "--signal=USR1", job.id)
+        time.sleep(0.5)
+    early = len(events(job.run, "start", "resume"))
+    job.wait_for_start(early + 1, steps=25)
     slurm.run("scontrol", "requeue", job.id)
-    job.wait_for_start(2)
+    job.wait_for_start(early + 2)
     urgent = slurm.run(
         "sbatch",
         "--parsable",
@@ -117,15 +122,15 @@ def test_requeued_preempted_and_after_the_death_of_a_rank_and_a_node(
     )
     job.wait_until(lambda: not slurm.run("squeue", "--noheader", f"--jobs={urgent}", "--states=all", "--format=%T")
                    .startswith("PENDING"), "the urgent job runs")  # fmt: skip
-    job.wait_for_start(3)
+    job.wait_for_start(early + 3)
     kill_rank(job.run)
-    job.wait_for_start(4)
+    job.wait_for_start(early + 4)
     slurm.kill_node("n2")
     job.wait_until(lambda: job.state != "RUNNING", "the death of the node is seen")
     slurm.start_node("n2")
-    job.wait_for_start(5)
+    job.wait_for_start(early + 5)
     slurm.run("scancel", job.id)
-    assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", *["resume"] * 4]
+    assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", *["resume"] * (early + 4)]
     assert len(ids(job.run)) == 1
     require_exact(job, tmp_path, corpus)
 

@@ -44,11 +44,12 @@ srun_pid=$!
 while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
 wait "$srun_pid"
 status=$?
-# 85: asked to stop, and saved. 86: a rank hung. From 134 on: one was killed or died of a signal.
+# 85: asked to stop, and saved. 86: a rank hung. From 134 on: one was killed or died of a signal, 138: of USR1
+# that came before Python ran.
 again=false
 case "$status" in
   85) again=true ;;
-  86|134|135|136|137|139|142) [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ] && again=true ;;
+  86|134|135|136|137|138|139|142) [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ] && again=true ;;
 esac
 if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
   scontrol requeue "$SLURM_JOB_ID"
