@@ -15,7 +15,7 @@ from pipeline.runtime.arguments import ArgumentParser
 from pipeline.runtime.ranks import ranks_from_environment
 
 GROUPS = {
-    "before a run": ("init", "prep", "data", "doctor"),
+    "before a run": ("init", "prep", "data", "doctor", "health"),
     "run": ("train", "finetune", "launch", "resume", "status", "stop"),
     "use a run": ("eval", "generate", "export"),
     "look": ("report", "checkpoints", "explain", "verify"),

@@ -87,6 +87,13 @@ class EvaluationError(TarmacError):
     exit_code = 1
 
 
+class UnhealthyError(TarmacError):
+    """A node of the job is not fit to train."""
+
+    exit_code = 87
+    on_all_ranks = True
+
+
 def _restored(kind: type[TarmacError], args: tuple[Any, ...], values: Mapping[str, Any]) -> TarmacError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(values)

@@ -7,10 +7,11 @@ from pipeline.commands.arguments import CONFIG_HELP, add_config, positive
 
 
 def add_preparing(commands: Any) -> None:
-    """Add `init`, `data`, `doctor` and `schema`."""
+    """Add `init`, `data`, `doctor`, `health` and `schema`."""
     _add_init(commands)
     _add_data(commands)
     _add_doctor(commands)
+    _add_health(commands)
 
 
 def _add_init(commands: Any) -> None:
@@ -67,6 +68,33 @@ def _add_doctor(commands: Any) -> None:
     parser.set_defaults(run=_doctor)
 
 
+def _add_health(commands: Any) -> None:
+    parser = commands.add_parser(
+        "health",
+        help="are the nodes of a job fit to train",
+        description="Is every node fit to train: GPUs, free memory, speed of matrix products and of all-reduce beside"
+        " the others', writable disks, clocks. Each rank of a job runs it; a node that is not fit is named, and the"
+        " status is 87. On SLURM `tarmac launch` runs it before training (cluster.health).",
+        epilog="Example: srun tarmac health --folder runs",
+    )
+    parser.add_argument(
+        "--folder", action="append", default=[], metavar="DIR", help="must be writable; may be repeated"
+    )
+    parser.add_argument("--hosts", default="", metavar="A,B", help="all nodes, to name one that does not come")
+    parser.add_argument("--bad-nodes", metavar="FILE", help="where to write the names of nodes that are not fit")
+    for name, default, text in (
+        ("matrix-share", 0.8, "speed of matrix products beside the median"),
+        ("bandwidth-share", 0.5, "speed of all-reduce with a neighbour beside the median"),
+        ("free-memory-share", 0.9, "free memory of a GPU"),
+        ("clock-seconds", 1.0, "how far clocks may be from the median"),
+        ("timeout-seconds", 300.0, "how long ranks wait for each other"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=positive(float), default=default, metavar="X", help=f"{text} ({default:g})"
+        )
+    parser.set_defaults(run=_health)
+
+
 def _init(options: argparse.Namespace) -> None:
     from pipeline.config.starter import write_starter
 
@@ -94,3 +122,11 @@ def _doctor(options: argparse.Namespace) -> None:
 
     config: Any = load_stage(options.config, options.overrides, allowed=("pretrain", "finetune"))
     examine(config, options.world_size, options.mttf_hours, options.device, options.tries)
+
+
+def _health(options: argparse.Namespace) -> None:
+    from pipeline.stages.health import Limits, check_health
+
+    limits = Limits(options.matrix_share, options.bandwidth_share, options.free_memory_share, options.clock_seconds)
+    hosts = [host for host in options.hosts.split(",") if host]
+    check_health(limits, options.folder, hosts, options.timeout_seconds, options.bad_nodes)

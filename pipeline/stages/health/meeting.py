@@ -1,0 +1,70 @@
+"""Ranks that tell each other what they measured, before any of them relies on a collective.
+
+A node that is broken may never come, or may hang in a collective for which all others wait. So ranks leave their words
+in a store of rank 0's, which knows after a while who did not come.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from pipeline.runtime.ranks import Ranks
+
+_POLL_SECONDS = 0.05
+_LEAVING_SECONDS = 20.0
+
+
+class Meeting:
+    """A store that rank 0 keeps, at MASTER_ADDR and MASTER_PORT."""
+
+    def __init__(self, ranks: Ranks, address: str, port: int, seconds: float) -> None:
+        """Open it, or find it. Raises torch's DistNetworkError if rank 0 does not come.
+
+        Args:
+            ranks: Which process this is.
+            address: Of rank 0.
+            port: Of rank 0.
+            seconds: How long anybody waits for anybody.
+        """
+        self.ranks, self.seconds = ranks, seconds
+        self.store = dist.TCPStore(
+            address, port, ranks.world_size, ranks.is_main, timedelta(seconds=seconds), wait_for_workers=False
+        )
+
+    def put(self, what: str, value: Any) -> None:
+        """Leave this rank's word about something, of what JSON knows."""
+        self.store.set(f"{what}/{self.ranks.rank}", json.dumps(value))
+
+    def collect(self, what: str) -> list[Any]:
+        """All ranks' words; None of those who said nothing in time. For rank 0."""
+        end = time.monotonic() + self.seconds
+        keys = [f"{what}/{rank}" for rank in range(self.ranks.world_size)]
+        while (missing := [key for key in keys if not self.store.check([key])]) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+        return [None if key in missing else json.loads(self.store.get(key)) for key in keys]
+
+    def tell(self, what: str, value: Any) -> None:
+        """Rank 0's word for all."""
+        self.store.set(what, json.dumps(value))
+
+    def hear(self, what: str) -> Any:
+        """Rank 0's word. Raises torch's DistStoreError if it does not come."""
+        return json.loads(self.store.get(what))
+
+    def leave(self) -> None:
+        """Rank 0 stays until all have heard everything, or a while."""
+        self.put("left", True)
+        if self.ranks.is_main:
+            self.seconds = _LEAVING_SECONDS
+            with suppress(dist.DistError):
+                self.collect("left")
+
+
+def host_of(rank: int, world_size: int, hosts: Sequence[str]) -> str:
+    """The node of a rank that never came, where each node has as many ranks in a row."""
+    return hosts[rank * len(hosts) // world_size] if hosts else f"the node of rank {rank}"
