@@ -55,7 +55,8 @@ def launch(arguments: argparse.Namespace) -> int:
     names what is not there, `arguments.show_memory` prints what each of so many ranks needs.
     """
     recipe = load_stage(arguments.config, arguments.overrides)
-    job = Job(recipe.model_dump()["stage"], arguments.config, tuple(arguments.overrides))
+    values = recipe.model_dump()
+    job = Job(values["stage"], arguments.config, tuple(arguments.overrides), str(values.get("output", "")))
     cluster = load_cluster(arguments.cluster)
     if not arguments.dry_run:
         arguments.check(recipe)
@@ -65,7 +66,7 @@ def launch(arguments: argparse.Namespace) -> int:
         plan, start = _local(cluster, job)
     if not arguments.dry_run:
         if job.is_parallel:
-            keep(recipe.model_dump()["output"], [arguments.config, "--cluster", arguments.cluster, *job.overrides])
+            keep(job.output, [arguments.config, "--cluster", arguments.cluster, *job.overrides])
         return start()
     print(plan.shown(), end="")
     if job.is_parallel:

@@ -29,6 +29,8 @@ class Job:
     """Path of the recipe."""
     overrides: tuple[str, ...] = ()
     """`section.key=value` words."""
+    output: str = ""
+    """The folder that the recipe's stage writes, if it has one."""
 
     @property
     def arguments(self) -> list[str]:

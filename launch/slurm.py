@@ -2,17 +2,21 @@
 
 import shlex
 import subprocess
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path, PurePath
 from string import Template
 
 from launch.plan import Job, Plan, check_environment, check_single_lines, exports
 from pipeline.config.cluster import SlurmCluster
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UnhealthyError
 from pipeline.runtime.signals import EXIT_REQUEUE
 from pipeline.runtime.watchdog import EXIT_HANG
 
 WAIT_SECONDS = 120
+
+_DEATHS = (134, 135, 136, 137, 138, 139, 142)
+"""Exit statuses of a rank that was killed or died of a signal."""
 
 _PARALLEL = """\
 # One task per GPU. On USR1 or TERM the ranks stop after the same step, save and exit with {status};
@@ -20,16 +24,32 @@ _PARALLEL = """\
 
 _SINGLE = "# One task of one process. It knows no early stop: USR1 and TERM end it."
 
+_HEALTH = """
+# Every node is measured first. {unhealthy}: one is not fit; it is left out from then on.
+bad_nodes={bad_nodes}-"$SLURM_JOB_ID"
+run_tasks {task_log} \\
+  {command} \\
+  --hosts "${{hosts//$'\\n'/,}}" --bad-nodes "$bad_nodes-now"
+[ "$asked" = false ] || [ "$status" = {unhealthy} ] || status={status}
+[ "$status" = 0 ] &&"""
+
 _REQUEUE = """\
 # {status}: asked to stop, and saved. {hang}: a rank hung. From 134 on: one was killed or died of a signal, 138: of USR1
 # that came before Python ran.
 again=false
 case "$status" in
   {status}) again=true ;;
-  {hang}|134|135|136|137|138|139|142) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && again=true ;;
+  {statuses}) [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] && again=true ;;
 esac
 if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
+  trap '' TERM  # which SLURM sends to all that is left of a job that it requeues
   scontrol requeue "$SLURM_JOB_ID"
+fi"""
+
+_LEAVE_OUT = """
+if [ "$status" = {unhealthy} ]; then
+  cat "$bad_nodes-now" >> "$bad_nodes"
+  scontrol update JobId="$SLURM_JOB_ID" ExcNodeList={exclude}"$(sort -u "$bad_nodes" | paste -sd,)"
 fi"""
 
 
@@ -56,18 +76,48 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         num_tasks=tasks,
         cpus_per_task=cores,
         wait_seconds=WAIT_SECONDS,
-        stop_status=EXIT_REQUEUE,
-        task_log=shlex.quote(f"{cluster.log_dir}/%x-%j-%t.log"),
-        command=shlex.join(["python" if cluster.setup else python, "-m", "pipeline.cli", *job.arguments]),
-        requeue=_requeue(cluster),
+        task_log=_task_log(cluster),
+        health=_health(cluster, job, python) if job.is_parallel else "",
+        command=shlex.join(_tarmac(cluster, python, job.arguments)),
+        requeue=_requeue(cluster, job),
     )
     return Plan(("sbatch", "--parsable"), {}, script, tasks)
 
 
-def _requeue(cluster: SlurmCluster) -> str:
+def _tarmac(cluster: SlurmCluster, python: str, words: Sequence[str]) -> list[str]:
+    return ["python" if cluster.setup else python, "-m", "pipeline.cli", *words]
+
+
+def _task_log(cluster: SlurmCluster) -> str:
+    return shlex.quote(f"{cluster.log_dir}/%x-%j-%t.log")
+
+
+def _health(cluster: SlurmCluster, job: Job, python: str) -> str:
+    if cluster.health is None:
+        return ""
+    words = ["health", "--folder", str(PurePath(job.output).parent)]
+    for name, value in cluster.health.model_dump().items():
+        words += [f"--{name.replace('_', '-')}", f"{value:g}"]
+    return _HEALTH.format(
+        unhealthy=UnhealthyError.exit_code,
+        bad_nodes=shlex.quote(f"{cluster.log_dir}/bad-nodes"),
+        task_log=_task_log(cluster),
+        command=shlex.join(_tarmac(cluster, python, words)),
+        status=EXIT_REQUEUE,
+    )
+
+
+def _requeue(cluster: SlurmCluster, job: Job) -> str:
     if not cluster.requeue:
         return ""
-    return _REQUEUE.format(status=EXIT_REQUEUE, hang=EXIT_HANG, most=cluster.max_restarts)
+    checked = cluster.health is not None and job.is_parallel
+    statuses = [EXIT_HANG, *([UnhealthyError.exit_code] if checked else []), *_DEATHS]
+    script = _REQUEUE.format(
+        status=EXIT_REQUEUE, hang=EXIT_HANG, statuses="|".join(map(str, statuses)), most=cluster.max_restarts
+    )
+    exclude = shlex.quote(f"{cluster.exclude},") if cluster.exclude else ""
+    leave_out = _LEAVE_OUT.format(unhealthy=UnhealthyError.exit_code, exclude=exclude) if checked else ""
+    return script.removesuffix("\nfi") + leave_out.replace("\n", "\n  ") + "\nfi"
 
 
 def _template() -> Template:

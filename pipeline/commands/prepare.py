@@ -87,7 +87,7 @@ def _add_health(commands: Any) -> None:
         ("bandwidth-share", 0.5, "speed of all-reduce with a neighbour beside the median"),
         ("free-memory-share", 0.9, "free memory of a GPU"),
         ("clock-seconds", 1.0, "how far clocks may be from the median"),
-        ("timeout-seconds", 300.0, "how long ranks wait for each other"),
+        ("timeout-seconds", 100.0, "how long ranks wait for each other"),
     ):
         parser.add_argument(
             f"--{name}", type=positive(float), default=default, metavar="X", help=f"{text} ({default:g})"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline.config.base import Config
 
@@ -20,6 +20,21 @@ class LocalCluster(Config):
     """Port for the ranks to meet; a free one if not given."""
     environment: dict[str, str] = Field(default_factory=dict)
     """More environment variables."""
+
+
+class HealthCheck(Config):
+    """What every node must have before training begins on it."""
+
+    matrix_share: PositiveFloat = Field(default=0.8, le=1)
+    """Speed of each rank's matrix products beside the median of all."""
+    bandwidth_share: PositiveFloat = Field(default=0.5, le=1)
+    """Speed of all-reduce with a neighbouring node beside the median of all."""
+    free_memory_share: PositiveFloat = Field(default=0.9, le=1)
+    """Memory of each GPU that nobody uses."""
+    clock_seconds: PositiveFloat = 1.0
+    """How far a node's clock may be from the median of all."""
+    timeout_seconds: PositiveFloat = Field(default=100.0, lt=120)
+    """How long ranks wait for each other."""
 
 
 class SlurmCluster(Config):
@@ -51,6 +66,8 @@ class SlurmCluster(Config):
     """Put the job back in the queue when it was asked to stop, and after a hang or the death of a rank."""
     max_restarts: NonNegativeInt = 20
     """A hang or the death of a rank brings a job back that was started again so often at most, for whatever reason."""
+    health: HealthCheck | None = HealthCheck()
+    """Measure all nodes first, and leave out for the rest of the job's life who is not fit; null: do not."""
     master_port: PositiveInt = 29500
     """Port for the ranks to meet."""
     setup: tuple[str, ...] = ()

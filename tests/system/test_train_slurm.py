@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,10 +59,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def launch(slurm: SlurmCluster, corpus: Path, tmp_path: Path, capsys) -> Iterator[Callable[..., Submitted]]:
     """Submits a run by `tarmac launch`; what is left in the queue goes."""
 
-    def submit(**cluster: object) -> Submitted:
-        recipe = write_recipe(tmp_path / "run.yaml", corpus, **SLOW)
+    def submit(changes: dict[str, object] | None = None, **cluster: object) -> Submitted:
+        recipe = write_recipe(tmp_path / "run.yaml", corpus, **{**SLOW, **(changes or {})})
         block = {"type": "slurm", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 1, "signal_seconds": 0,
-                 "time": "0:20:00", "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+                 "time": "0:20:00", "health": None, "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
                  "log_dir": str(tmp_path / "logs"), **cluster}  # fmt: skip
         (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"cluster": block}))
         assert cli.main(["launch", str(recipe), "--cluster", str(tmp_path / "cluster.yaml")]) in (0, None)
@@ -133,6 +134,17 @@ def test_requeued_preempted_and_after_the_death_of_a_rank_and_a_node(
     assert [row["event"] for row in events(job.run, "start", "resume")] == ["start", *["resume"] * (early + 4)]
     assert len(ids(job.run)) == 1
     require_exact(job, tmp_path, corpus)
+
+
+def test_a_node_that_is_not_fit_is_left_out(slurm, launch, tmp_path: Path) -> None:
+    """Node n1 has lost its GPU: only there is training told to use one."""
+    setup = [f"PATH={Path(sys.executable).parent}:$PATH", "[ $SLURMD_NODENAME = n1 ] || export DS_ACCELERATOR=cpu"]
+    job = launch({"duration": {"steps": 3}}, nodes=1, health={"timeout_seconds": 60}, setup=setup, environment={})
+    job.wait_until(lambda: events(job.run, "end"), "it has trained on the other node")
+    assert "tarmac: node n1: 0 GPUs are visible, local rank 0 has none. Leave it out" in job.logs()
+    shown = slurm.run("scontrol", "show", "job", job.id).split()
+    assert {"ExcNodeList=n1", "NodeList=n2", "Restarts=1"} <= set(shown), shown
+    assert last_step(job.run) == 3
 
 
 def kill_rank(run: Path) -> None:

@@ -73,7 +73,7 @@ def test_overrides_may_stand_before_or_after_options(
     assert tarmac("launch", recipe, *(options + words if late else words + options)) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("#!/bin/bash\n#SBATCH --job-name=tarmac-export\n")
-    assert f"-m pipeline.cli export {recipe} dtype=fp32 step=3 &\n" in printed
+    assert f"-m pipeline.cli export {recipe} dtype=fp32 step=3\n" in printed
 
 
 def test_dry_run_here_prints_one_command(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:

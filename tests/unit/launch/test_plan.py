@@ -12,7 +12,9 @@ from pipeline.config.cluster import LocalCluster, SlurmCluster
 from pipeline.errors import ConfigError, RunError
 
 GOLDEN = Path(__file__).parent / "golden"
-TRAIN = Job("pretrain", "configs/pretrain/demo.yaml", ("optimizer.lr=3e-4", "output=runs/it's mine"))
+TRAIN = Job(
+    "pretrain", "configs/pretrain/demo.yaml", ("optimizer.lr=3e-4", "output=runs/it's mine"), output="runs/it's mine"
+)
 EXPORT = Job("export", "configs/export/demo.yaml")
 PREP = Job("prep", "configs/data_prep/stdlib.yaml")
 MACHINE = Machine("/opt/python", gpus=0, cores=8, free_port=41000, extensions="/cache/ops", environment={})
@@ -124,7 +126,7 @@ def test_shown_plan_survives_a_shell() -> None:
 def test_script_sets_variables_and_words_exactly(text: str, tmp_path: Path) -> None:
     """The generated script is run with a stand-in for srun that only starts its command, as srun does for one task."""
     cluster = SLURM.model_copy(
-        update={"environment": {"VALUE": text}, "setup": (f"PATH={shlex.quote(str(tmp_path))}:$PATH",)}
+        update={"health": None, "environment": {"VALUE": text}, "setup": (f"PATH={shlex.quote(str(tmp_path))}:$PATH",)}
     )
     programs = {
         "srun": 'while [[ $1 == --* ]]; do shift; done\nSLURM_PROCID=3 SLURM_LOCALID=1 SLURM_NTASKS=8 exec "$@"',

@@ -24,37 +24,53 @@ export WANDB_PROJECT='it'"'"'s $HOME'
 # The compiled operators of one host may be illegal on another that shares the home folder, so this is set per task.
 operators='TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tarmac/torch_extensions/$(hostname)}"'
 ranks='RANK="$SLURM_PROCID" LOCAL_RANK="$SLURM_LOCALID" WORLD_SIZE="$SLURM_NTASKS"'
-MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
-export MASTER_ADDR MASTER_PORT=29500
+hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+export MASTER_ADDR="${hosts%%$'\n'*}" MASTER_PORT=29500
 
 # srun takes TERM as an order to kill, so both signals go to the ranks as USR1.
 # TERM comes when SLURM ends the job; it has then itself decided whether the job comes back.
 srun_pid=
+asked=false
 ended_by_slurm=false
-forward() { [ -z "$srun_pid" ] || kill -s USR1 "$srun_pid"; }
+forward() { asked=true; [ -z "$srun_pid" ] || kill -s USR1 "$srun_pid"; }
 trap forward USR1
 trap 'ended_by_slurm=true; forward' TERM
 
-# The first rank to end has 120 s for the others to follow. Killing them at once, which may be a site's default,
-# would hide the exit status 85 behind theirs.
-srun --ntasks=8 --cpus-per-task=6 --kill-on-bad-exit=0 --wait=120 \
-  --open-mode=append --output='runs/slurm logs/%x-%j-%t.log' \
-  /bin/bash -c "export $ranks $operators; exec \"\$@\"" task \
-  python -m pipeline.cli train configs/pretrain/demo.yaml optimizer.lr=3e-4 'output=runs/it'"'"'s mine' &
-srun_pid=$!
+# Runs a command as all tasks, which log to the file $1; its exit status is in $status. The first task to end has
+# 120 s for the others to follow: killing them at once, which may be a site's default, would hide its exit status
+# behind theirs. A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for its status.
+run_tasks() {
+  srun --ntasks=8 --cpus-per-task=6 --kill-on-bad-exit=0 --wait=120 \
+    --open-mode=append --output="$1" /bin/bash -c "export $ranks $operators; exec \"\$@\"" task "${@:2}" &
+  srun_pid=$!
+  while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
+  wait "$srun_pid"
+  status=$?
+  srun_pid=
+}
 
-# A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for srun's own status.
-while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
-wait "$srun_pid"
-status=$?
+# Every node is measured first. 87: one is not fit; it is left out from then on.
+bad_nodes='runs/slurm logs/bad-nodes'-"$SLURM_JOB_ID"
+run_tasks 'runs/slurm logs/%x-%j-%t.log' \
+  python -m pipeline.cli health --folder runs --matrix-share 0.8 --bandwidth-share 0.5 --free-memory-share 0.9 --clock-seconds 1 --timeout-seconds 100 \
+  --hosts "${hosts//$'\n'/,}" --bad-nodes "$bad_nodes-now"
+[ "$asked" = false ] || [ "$status" = 87 ] || status=85
+[ "$status" = 0 ] &&
+run_tasks 'runs/slurm logs/%x-%j-%t.log' \
+  python -m pipeline.cli train configs/pretrain/demo.yaml optimizer.lr=3e-4 'output=runs/it'"'"'s mine'
 # 85: asked to stop, and saved. 86: a rank hung. From 134 on: one was killed or died of a signal, 138: of USR1
 # that came before Python ran.
 again=false
 case "$status" in
   85) again=true ;;
-  86|134|135|136|137|138|139|142) [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ] && again=true ;;
+  86|87|134|135|136|137|138|139|142) [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ] && again=true ;;
 esac
 if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
+  trap '' TERM  # which SLURM sends to all that is left of a job that it requeues
   scontrol requeue "$SLURM_JOB_ID"
+  if [ "$status" = 87 ]; then
+    cat "$bad_nodes-now" >> "$bad_nodes"
+    scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$(sort -u "$bad_nodes" | paste -sd,)"
+  fi
 fi
 exit "$status"
