@@ -46,6 +46,7 @@ from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import GoBack
 from pipeline.train.loop import StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
+from pipeline.train.tracking.terminal import Terminal
 from pipeline.train.tracking.tracker import Composite, JsonLines
 from pipeline.train.tracking.wandb import WandbTracker
 
@@ -285,7 +286,7 @@ class Session:
         if not self._group.ranks.is_main:
             return Composite([])
         tracking = self._config.tracking
-        trackers: list[Any] = [JsonLines(self._folder)]
+        trackers: list[Any] = [JsonLines(self._folder), Terminal(self._end.num_steps)]
         if tracking.wandb.mode != "disabled":
             trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json")))
         return Composite(trackers)

@@ -12,6 +12,7 @@ from rich.table import Table
 from pipeline.errors import RunError
 from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.lock import holder
+from pipeline.runtime.markup import duration
 from pipeline.runtime.stop_file import StopFile
 from pipeline.stages.run_folder import read_config
 
@@ -67,9 +68,10 @@ def print_status(runs: Sequence[str]) -> None:
         raise RunError("there is no run below runs; name one")
     table = Table("run", "step", "loss", "tokens/s", "left", "state")
     for one in found:
-        table.add_row(str(one.run), f"{one.step:,} of {one.num_steps:,}", _figure(one.row.get("train/loss"), ".4f"),
-                      _figure(one.row.get("perf/tokens_per_second"), ",.0f"), _duration(one.seconds_left),
-                      one.words)  # fmt: skip
+        left = "" if one.seconds_left is None else duration(one.seconds_left)
+        loss, speed = one.row.get("train/loss"), one.row.get("perf/tokens_per_second")
+        table.add_row(str(one.run), f"{one.step:,} of {one.num_steps:,}", _figure(loss, ".4f"), _figure(speed, ",.0f"),
+                      left, one.words)  # fmt: skip
     Console().print(table, highlight=False, markup=False)
 
 
@@ -101,10 +103,3 @@ def _runs_below(folder: Path) -> list[Path]:
 
 def _figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -10,13 +10,10 @@ import torch
 
 from pipeline.engine.engine import Engine
 from pipeline.engine.memory import peak_memory_bytes
-from pipeline.runtime.logs import get_logger
 from pipeline.train.hooks.by_source import LossBySource, added
 from pipeline.train.hooks.step_parts import StepParts, step_figures
 from pipeline.train.loop import StepInfo
 from pipeline.train.tracking.tracker import Tracker
-
-_log = get_logger("train")
 
 
 @dataclass(frozen=True)
@@ -147,13 +144,6 @@ class MetricsHook:
         learned, performance = self._learned(totals), self._performance(info.step)
         if self._engine.group.ranks.is_main:
             self._tracker.log(info.step, {**learned, "train/tokens": float(tokens_seen), **performance})
-            norm = f"{self._engine.norm_name}_norm"
-            _log.info(
-                "step %d  loss %s  lr %.2e  %s %s  %s tok/s  MFU %.1f %%",
-                info.step, _shown(learned["train/loss"], 4), learned["train/learning_rate"],
-                norm, _shown(learned[f"train/{norm}"], 3),
-                f"{performance['perf/tokens_per_second']:,.0f}", 100 * performance["perf/mfu"],
-            )  # fmt: skip
         self._reset(replace(totals, tokens_seen=tokens_seen, loss_sum=0.0, num_tokens=0, room=0,
                             loss_by_source={}, tokens_by_source={}))  # fmt: skip
 
@@ -183,7 +173,3 @@ class MetricsHook:
             **{f"perf/{name}_bytes": float(group.max(used)) for name, used in peak_memory_bytes().items()},
             "train/parameter_norm": math.sqrt(squares),
         }
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
