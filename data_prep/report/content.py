@@ -1,8 +1,8 @@
 """The sections on what the documents are."""
 
-from data_prep.report.bars import Bar, bars, commonest, count_bars
 from data_prep.report.collect import CorpusReport, SourceFacts
 from data_prep.report.parts import first_of, panels, sample
+from pipeline.runtime.bars import Bar, bars, commonest, count_bars
 from pipeline.runtime.markup import facts, number, paragraph, section
 
 MAX_ROWS = 20

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
-from data_prep.report.bars import Bar, bars
 from data_prep.report.collect import CorpusReport
 from pipeline.corpus.manifest import SPLIT_FOLDERS, ShardEntry
+from pipeline.runtime.bars import Bar, bars
 from pipeline.runtime.markup import duration, facts, number, paragraph, percent, section, size, table
 
 

@@ -1,61 +1,26 @@
 """The sections on what did not become part of the corpus."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from data_prep.report.bars import Bar, bars, commonest, count_bars
 from data_prep.report.collect import CorpusReport, SourceFacts
-from data_prep.report.funnel import Funnel, Step, added, funnel
 from data_prep.report.parts import clipped, heading, panels, sample
-from pipeline.runtime.markup import fold, number, paragraph, percent, section, table
+from pipeline.corpus.funnel import added
+from pipeline.corpus.funnel_bars import FUNNEL_LEGEND, funnel_bars
+from pipeline.runtime.bars import bars, commonest, count_bars
+from pipeline.runtime.markup import fold, section, table
 
-_LEGEND = (
-    '<ul class="legend"><li><svg class="key" viewBox="0 0 24 12" aria-hidden="true"><rect class="s0" width="24"'
-    ' height="12"/></svg>left</li><li><svg class="key" viewBox="0 0 24 12" aria-hidden="true"><rect class="s1"'
-    ' width="24" height="12"/></svg>taken by this step</li></ul>'
-)
 _DETAIL_CHARACTERS = 200
 
 
 def funnels(report: CorpusReport) -> str:
     """From the records met to the documents kept: all sources together, if there are several, then each."""
-    parts = [_LEGEND]
+    parts = [FUNNEL_LEGEND]
     if len(report.sources) > 1:
-        parts += ["<h3>All sources</h3>", _funnel("all sources", added(source.figures for source in report.sources))]
+        parts += [
+            "<h3>All sources</h3>",
+            funnel_bars("all sources", added(source.figures for source in report.sources)),
+        ]
     for source in report.sources:
-        parts += [heading(source.name), _funnel(source.name, source.figures)]
+        parts += [heading(source.name), funnel_bars(source.name, source.figures)]
     return section("funnel", "From records to documents", "".join(parts))
-
-
-def _funnel(name: str, figures: Mapping[str, Any]) -> str:
-    found = funnel(figures)
-    if not found.records:
-        return paragraph("The manifest does not say what was read.")
-    heads = ("step", "taken", "share", "left")
-    return bars(f"What became of the records of {name}", heads, _steps(found)) + _reasons(name, found)
-
-
-def _steps(found: Funnel) -> list[Bar]:
-    records, kept = found.records, found.kept
-    return [
-        Bar("records", ("–", "–", number(records)), 1.0),
-        *(_step(step, records) for step in found.steps),
-        Bar("kept", ("–", percent(kept, records), number(kept)), kept / records),
-    ]
-
-
-def _step(step: Step, records: int) -> Bar:
-    cells = number(step.lost), percent(step.lost, records), number(step.left)
-    return Bar(step.name, cells, step.left / records, step.lost / records)
-
-
-def _reasons(name: str, found: Funnel) -> str:
-    counts = {
-        f"{step.name}: {reason}": count for step in found.steps for reason, count in step.reasons.items() if reason
-    }
-    rows = count_bars(commonest(counts), found.records)
-    heads = ("reason", "taken", "share")
-    return fold("By reason", bars(f"Reasons in {name}", heads, rows)) if rows else ""
 
 
 def rejects(report: CorpusReport) -> str:

@@ -2,7 +2,7 @@
 
 from data_prep.report import content, facts, losses
 from data_prep.report.collect import CorpusReport
-from data_prep.report.funnel import added, funnel
+from pipeline.corpus.funnel import added, funnel
 from pipeline.corpus.manifest import SPLIT_FOLDERS
 from pipeline.runtime.markup import number, percent, short, size
 from pipeline.runtime.page import Page, template

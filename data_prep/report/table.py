@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 
 from data_prep.reading.task import ReadTask
-from data_prep.report.funnel import Funnel, Step, funnel
 from data_prep.tasks.runner import Runner
 from data_prep.tasks.store import Done
+from pipeline.corpus.funnel import Funnel, Step, funnel
 from pipeline.corpus.manifest import SPLIT_FOLDERS, Manifest, Split
 from pipeline.runtime.columns import counted, print_columns
 

@@ -108,7 +108,7 @@ class Hooks:
         lost = LostLock(pulse, around.lock)
         self.all: list[Hook] = [
             pulse, lost, self.ledger, self._metrics, skipped,
-            Stragglers(group, around.tracker, every, config.faults.straggler_ratio),
+            Stragglers(group, around.tracker, every, config.faults.straggler_ratio, folder),
             *([self._spikes] if config.faults.spikes.action != "off" else []),
             *self._evaluation(), *self._samples(), self.saving, *self._profile(commit),
             StopHook(pulse, around.stop_request, StopFile(folder), self.saving.save),

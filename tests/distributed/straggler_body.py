@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from pipeline.engine.process_group import ProcessGroup
 from pipeline.models.build import fresh_model
 from pipeline.models.forms import decoder_config
 from pipeline.objectives.causal import CausalLoss
+from pipeline.runtime.files import read_json_lines
 from pipeline.runtime.ranks import ranks_from_environment
 from pipeline.train.hooks.stragglers import Stragglers
 from pipeline.train.loop import StepInfo, run, steps
@@ -32,7 +34,7 @@ class Slow(nn.Module):
         return self.inner(*parts)
 
 
-def one_slow_rank(slow: int, seconds: float, num_steps: int) -> dict[str, Any]:
+def one_slow_rank(slow: int, seconds: float, num_steps: int, folder: str) -> dict[str, Any]:
     """Own and whole seconds of each step, rows and warnings, where a rank's data and both forward passes take longer.
 
     Before each step all ranks wait until all of them have their data.
@@ -53,10 +55,11 @@ def one_slow_rank(slow: int, seconds: float, num_steps: int) -> dict[str, Any]:
             yield rank_batch(step, group.ranks.rank, group.ranks.world_size)
 
     made = steps(engine, batches(), lambda step: 1.0, lambda made: made == num_steps, lambda: more)
-    run(made, [infos.append, Stragglers(group, rows, 2, 1.5)])
+    run(made, [infos.append, Stragglers(group, rows, 2, 1.5, Path(folder))])
     engine.close()
     group.close()
     return {
+        "ranks": read_json_lines(Path(folder) / "ranks.jsonl"),
         "own": [info.own_seconds for info in infos], "whole": [info.seconds for info in infos],
         "rows": rows.rows, "warnings": told.lines,
     }  # fmt: skip

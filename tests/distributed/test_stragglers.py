@@ -13,8 +13,9 @@ SLOW, SECONDS, NUM_STEPS = 1, 0.25, 5
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    arguments = {"slow": SLOW, "seconds": SECONDS, "num_steps": NUM_STEPS}
-    return run_job("tests.distributed.straggler_body:one_slow_rank", 2, tmp_path_factory.mktemp("slow"), **arguments)
+    folder = tmp_path_factory.mktemp("slow")
+    arguments = {"slow": SLOW, "seconds": SECONDS, "num_steps": NUM_STEPS, "folder": str(folder)}
+    return run_job("tests.distributed.straggler_body:one_slow_rank", 2, folder, **arguments)
 
 
 def test_own_time_leaves_out_waiting_for_others(results):
@@ -33,6 +34,14 @@ def test_the_slow_rank_is_logged_and_named(results):
         assert row["perf/slowest_rank_ratio"] > 1.5
     for step, line in zip(steps, results[0]["warnings"], strict=True):
         assert line.startswith(f"step {step}: rank {SLOW} on host {socket.gethostname()} is slow")
+
+
+def test_what_each_rank_spent_is_in_a_file_of_its_own(results):
+    own = [results[rank]["own"] for rank in (0, 1)]
+    assert [row["step"] for row in results[0]["ranks"]] == [2, 4, 5]
+    for rank in (0, 1):
+        means = [own[rank][1], sum(own[rank][2:4]) / 2, own[rank][4]]
+        assert [row["own_seconds"][rank] for row in results[0]["ranks"]] == pytest.approx(means, abs=1e-5)
 
 
 def test_only_rank_0_tells(results):

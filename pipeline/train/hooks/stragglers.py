@@ -1,10 +1,13 @@
 """Ranks that are slow by themselves, not because they wait for others."""
 
 import socket
+import time
+from pathlib import Path
 from statistics import median
 
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.runtime.logs import get_logger
+from pipeline.runtime.records import Records
 from pipeline.train.loop import StepInfo
 from pipeline.train.tracking.tracker import Tracker
 
@@ -18,7 +21,7 @@ class Stragglers:
     session compiles and does not count.
     """
 
-    def __init__(self, group: ProcessGroup, tracker: Tracker, every: int, ratio: float) -> None:
+    def __init__(self, group: ProcessGroup, tracker: Tracker, every: int, ratio: float, folder: Path) -> None:
         """Set up; all ranks call it.
 
         Args:
@@ -26,9 +29,11 @@ class Stragglers:
             tracker: Where rows go; only rank 0's is used.
             every: Steps between comparisons.
             ratio: A rank that takes more than so many times the median of the others is named in the log.
+            folder: The run folder; rank 0 appends what each rank spent to its `ranks.jsonl`.
         """
         self._group, self._tracker, self._every, self._ratio = group, tracker, every, ratio
         self._hosts = group.gather(socket.gethostname())
+        self._rows = Records(folder / "ranks.jsonl", synced=False)
         self._seconds, self._steps = 0.0, 0
         self._is_first = True
 
@@ -42,12 +47,17 @@ class Stragglers:
         if info.step % self._every == 0 or info.is_last:
             self._compare(info.step)
             self._seconds, self._steps = 0.0, 0
+        if info.is_last:
+            self._rows.close()
 
     def _compare(self, step: int) -> None:
         seconds = self._group.gather(self._seconds / self._steps)
         if not self._group.ranks.is_main or len(seconds) == 1:
             return
         rank, ratio = slowest(seconds)
+        self._rows.append(
+            {"time": round(time.time(), 3), "step": step, "own_seconds": [round(one, 6) for one in seconds]}
+        )
         self._tracker.log(step, {"perf/slowest_rank": float(rank), "perf/slowest_rank_ratio": ratio})
         if ratio > self._ratio:
             _log.warning(

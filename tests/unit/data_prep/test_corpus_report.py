@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.report import write_corpus_report
-from data_prep.report.bars import Bar, bars
 from data_prep.report.collect import CorpusReport, SourceFacts, collect
-from data_prep.report.funnel import added, funnel
 from data_prep.report.page import key_figures, page
 from pipeline.cli import main
+from pipeline.corpus.funnel import added, funnel
 from pipeline.corpus.manifest import Manifest, TokenizerEntry, read_manifest
 from pipeline.errors import CorpusError, RunError
+from pipeline.runtime.bars import Bar, bars
 from pipeline.runtime.page import render_page
 from tests.unit.data_prep.corpus_story import HOSTILE, SOURCES, start_corpus, tell_corpus
 from tests.unit.html_page import HtmlPage
