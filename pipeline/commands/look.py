@@ -49,12 +49,15 @@ def _add_checkpoints(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
-        help="one HTML page of a run or corpus",
-        description="Write a self-contained HTML page of a run or of a corpus.",
-        epilog="Example: tarmac report runs/demo",
+        help="one HTML page of runs or of a corpus",
+        description="Write a self-contained HTML page of a run, of several beside each other, or of a corpus; or serve"
+        " that of a run on this machine alone while it trains.",
+        epilog="Examples: tarmac report runs/demo; tarmac report runs/a runs/b; tarmac report --live runs/demo",
     )
-    parser.add_argument("folder", metavar="RUN|CORPUS", help="run or corpus folder")
-    parser.add_argument("--output", help="where to write it (report.html in the folder)")
+    parser.add_argument("folders", metavar="RUN|CORPUS", nargs="+", help="run folders, or one corpus folder")
+    parser.add_argument("--output", help="where to write it (report.html in the folder; of several, comparison.html)")
+    parser.add_argument("--live", action="store_true", help="serve the page of one run, which follows it")
+    parser.add_argument("--port", type=int, default=0, help="where on 127.0.0.1 (a free one)")
     parser.set_defaults(run=_report)
 
 
@@ -115,9 +118,23 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from pipeline.corpus.manifest import MANIFEST_NAME
+    from pipeline.stages.report import write_report
 
-    if (Path(options.folder) / MANIFEST_NAME).is_file():
-        write_report = next(iter(entry_points(group="tarmac.report"))).load()
+    folders = options.folders
+    corpora = [folder for folder in folders if (Path(folder) / MANIFEST_NAME).is_file()]
+    if corpora and (len(folders) > 1 or options.live):
+        raise RunError(f"{corpora[0]} is a corpus, and only runs are compared or followed; report it alone")
+    if options.live:
+        _serve_report(options)
+    elif corpora:
+        print(next(iter(entry_points(group="tarmac.report"))).load()(folders[0], options.output))
     else:
-        from pipeline.stages.report import write_report
-    print(write_report(options.folder, options.output))
+        print(write_report(folders, options.output))
+
+
+def _serve_report(options: argparse.Namespace) -> None:
+    from pipeline.stages.report.live import serve
+
+    if len(options.folders) > 1 or options.output:
+        raise RunError("--live serves the page of one run and writes none; name one run, without --output")
+    serve(options.folders[0], options.port)

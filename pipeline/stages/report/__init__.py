@@ -1,18 +1,22 @@
-"""`tarmac report`: one self-contained HTML page about a run. It needs no network, neither to write nor to read."""
+"""`tarmac report`: one self-contained HTML page about runs. It needs no network, neither to write nor to read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.runtime.page import render_page, write_page
-from pipeline.stages.report.collect import collect
+from pipeline.stages.report.collect import collect_all
 from pipeline.stages.report.page import page
 
 
-def write_report(run_folder: str | Path, output: str | Path | None = None) -> Path:
-    """Write the page about a run and return where it is, `report.html` in the run folder if not said otherwise.
+def write_report(folders: Sequence[str | Path], output: str | Path | None = None) -> Path:
+    """Write the page about a run, or about several beside each other, and return where it is.
+
+    If not said otherwise that is `report.html` in the run's folder, of several runs `comparison.html` here.
 
     Raises:
-        RunError: The folder is not a run, or the page cannot be written.
+        RunError: A folder is not a run, or the page cannot be written.
     """
-    path = Path(output) if output is not None else Path(run_folder) / "report.html"
-    write_page(path, render_page(page(collect(run_folder))))
+    default = Path(folders[0]) / "report.html" if len(folders) == 1 else Path("comparison.html")
+    path = default if output is None else Path(output)
+    write_page(path, render_page(page(collect_all(folders))))
     return path

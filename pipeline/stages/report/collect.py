@@ -1,7 +1,10 @@
 """Reading a run folder for its report. What is missing is left empty: a report may be asked for at any time."""
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,36 +51,78 @@ class RunReport:
     config: RunConfig
     config_text: str
     environment: dict[str, Any]
-    training: list[Row]
-    """Rows of metrics.jsonl that stand, with `train/loss`."""
-    validation: list[Row]
-    """The same with `validation/loss`."""
+    rows: list[Row]
+    """All rows of metrics.jsonl."""
+    events: list[Row]
+    """All of journal.jsonl."""
+    rank_rows: list[Row]
+    """All of ranks.jsonl."""
     checkpoints: list[Checkpoint]
-    sessions: list[Session]
     evaluations: list[Row]
     samples: list[Row]
     corpora: list[CorpusFacts]
+    anchor: str = ""
+    """What the ids of its sections begin with, where a page is about several runs."""
+
+    @cached_property
+    def training(self) -> list[Row]:
+        """Rows that stand, with `train/loss`."""
+        return self.standing("train/loss")
+
+    @cached_property
+    def validation(self) -> list[Row]:
+        """The same with `validation/loss`."""
+        return self.standing("validation/loss")
+
+    @cached_property
+    def sessions(self) -> list[Session]:
+        """Starts of the job, oldest first."""
+        return sessions(self.rows, self.events)
+
+    def standing(self, key: str) -> list[Row]:
+        """Rows that stand, with a key."""
+        return standing_rows(self.rows, self.events, key)
+
+    def happened(self, event: str) -> list[Row]:
+        """The events of a kind."""
+        return [one for one in self.events if one["event"] == event]
 
 
-def collect(run_folder: str | Path) -> RunReport:
-    """Everything known about a run. Raises RunError if the folder is not a run."""
+def collect_all(folders: Sequence[str | Path]) -> list[RunReport]:
+    """The same of several runs; those whose folders have one name are named by their paths. Raises RunError."""
+    if len(folders) == 1:
+        return [collect(folders[0])]
+    reports = [collect(folder, f"run-{number}-") for number, folder in enumerate(folders)]
+    names = Counter(report.name for report in reports)
+    return [
+        replace(report, name=str(folder)) if names[report.name] > 1 else report
+        for report, folder in zip(reports, folders, strict=True)
+    ]
+
+
+def collect(run_folder: str | Path, anchor: str = "") -> RunReport:
+    """Everything known about a run, whose sections' ids begin with `anchor`. Raises RunError if it is none."""
     folder = Path(run_folder)
     config = read_run(folder)
-    rows = [row for row in read_json_lines(folder / "metrics.jsonl") if {"step", "time"} <= row.keys()]
     events = Journal(folder).read()
     return RunReport(
         name=folder.resolve().name,
         config=config,
         config_text=(folder / "config.yaml").read_text(encoding="utf-8"),
         environment=_environment(folder / "environment.json"),
-        training=standing_rows(rows, events, "train/loss"),
-        validation=standing_rows(rows, events, "validation/loss"),
+        rows=_rows(folder / "metrics.jsonl"),
+        events=events,
+        rank_rows=_rows(folder / "ranks.jsonl"),
         checkpoints=_checkpoints(events, folder / "checkpoints"),
-        sessions=sessions(rows, events),
         evaluations=read_json_lines(folder / "evaluations.jsonl"),
         samples=read_json_lines(folder / "samples.jsonl"),
         corpora=_corpora(config),
+        anchor=anchor,
     )
+
+
+def _rows(path: Path) -> list[Row]:
+    return [row for row in read_json_lines(path) if {"step", "time"} <= row.keys()]
 
 
 def _environment(path: Path) -> dict[str, Any]:

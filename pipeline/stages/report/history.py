@@ -7,6 +7,8 @@ from typing import Any
 Row = dict[str, Any]
 
 _STARTS = ("start", "resume")
+_BACK = (*_STARTS, "rollback")
+"""Events after which steps go on from the event's `step`."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,38 @@ class Session:
 def standing_rows(rows: Sequence[Row], events: Sequence[Row], key: str) -> list[Row]:
     """The rows that have `key`, one per step, in order of steps.
 
-    After a resume steps are done again: the later row of a step counts, and a row from before the resume is void as
+    After a resume or a rollback steps are done again: the later row of a step counts, and a row from before is void as
     soon as its step was done again, even if that step was not logged the second time.
     """
-    starts = [(event["time"], event["step"]) for event in events if event["event"] in _STARTS]
+    starts = [(event["time"], event["step"]) for event in events if event["event"] in _BACK]
     kept = [row for row in rows if row.get(key) is not None]
     for time, step in starts:
         again = max((row["step"] for row in kept if row["time"] >= time), default=step)
         kept = [row for row in kept if row["time"] >= time or not step < row["step"] <= again]
     return sorted({row["step"]: row for row in kept}.values(), key=lambda row: row["step"])
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps that follow each other: from a start, a resume or a rollback to the next one."""
+
+    event: str
+    """`start`, `resume` or `rollback`."""
+    step: int
+    """Step it goes on from."""
+    rows: tuple[Row, ...]
+    """What was logged of its steps, in their order."""
+
+
+def stretches(rows: Sequence[Row], events: Sequence[Row]) -> list[Stretch]:
+    """The stretches of a run, oldest first, with the rows that tell how long steps took."""
+    starts = [event for event in events if event["event"] in _BACK]
+    ends = [*(event["time"] for event in starts[1:]), float("inf")][: len(starts)]
+    timed = [row for row in rows if row.get("perf/step_seconds") is not None]
+    return [
+        Stretch(start["event"], start["step"], tuple(row for row in timed if start["time"] <= row["time"] < end))
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def sessions(rows: Sequence[Row], events: Sequence[Row]) -> list[Session]:

@@ -1,12 +1,9 @@
 """The parts of the report below the charts."""
 
-from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
 
-from pipeline.config.data import CorpusData
-from pipeline.corpus.manifest import Manifest, ShardEntry
 from pipeline.runtime.markup import (
     NONE_YET,
     duration,
@@ -20,7 +17,7 @@ from pipeline.runtime.markup import (
     size,
     table,
 )
-from pipeline.stages.report.collect import CorpusFacts, RunReport
+from pipeline.stages.report.collect import RunReport
 from pipeline.stages.report.history import Row, Session
 
 MAX_SAMPLES = 40
@@ -51,7 +48,7 @@ def evaluations(report: RunReport) -> str:
     ]
     heads = ("step", "set", "loss", "perplexity", "bits per byte", "tokens", "loss ÷ unigram")
     return section(
-        "evaluations",
+        f"{report.anchor}evaluations",
         "Evaluations",
         table("Evaluations", heads, measured)
         + "<h3>Validation during training</h3>"
@@ -69,16 +66,25 @@ def checkpoints(report: RunReport) -> str:
         (number(one.step), moment(one.time), size(one.bytes), duration(one.seconds), one.state)
         for one in report.checkpoints
     ]
-    return section(
-        "checkpoints", "Checkpoints", table("Checkpoints", ("step", "saved (UTC)", "size", "took", "state"), rows)
-    )
+    heads = ("step", "saved (UTC)", "size", "took", "state")
+    return section(f"{report.anchor}checkpoints", "Checkpoints", table("Checkpoints", heads, rows))
 
 
 def restarts(report: RunReport) -> str:
-    """How often the run began anew, and what each time cost."""
+    """How often the run began anew or went back, and what each time cost."""
     rows = [_restart(before, after) for before, after in pairwise(report.sessions)]
     heads = ("restarted (UTC)", "from step", "ranks", "steps done again", "standstill", "ended before by")
-    return section("restarts", "Restarts", table("Restarts", heads, rows))
+    told = table("Restarts", heads, rows)
+    if back := [_rollback(event) for event in report.happened("rollback")]:
+        told += "<h3>Rollbacks</h3>" + table(
+            "Rollbacks", ("rolled back (UTC)", "from step", "to step", "skipped"), back
+        )
+    return section(f"{report.anchor}restarts", "Restarts and rollbacks" if back else "Restarts", told)
+
+
+def _rollback(event: Row) -> tuple[str, ...]:
+    return (moment(event["time"]), number(event["from_step"]), number(event["step"]),
+            f"data of {number(event['skipped_steps'])} steps")  # fmt: skip
 
 
 def _restart(before: Session, after: Session) -> tuple[str, ...]:
@@ -95,76 +101,13 @@ def _restart(before: Session, after: Session) -> tuple[str, ...]:
     )
 
 
-def corpora(report: RunReport) -> str:
-    """What the run read."""
-    data = report.config.data
-    if data.type == "instruct":
-        pairs = [("train", data.train), ("validation", data.validation)]
-        return section("corpus", "Conversations", facts(pairs, "facts"))
-    return section("corpus", "Corpus", "".join(_corpus(corpus, _shares(data)) for corpus in report.corpora))
-
-
-def _shares(data: CorpusData) -> dict[tuple[str, str], str]:
-    """How much of the mixture each (corpus, source) is at the beginning: its share, or what decides that."""
-    weights = {(one.corpus, one.source): 1.0 if one.weight is None else one.weight for one in data.sources}
-    if data.temperature is not None:
-        return {key: f"weight {weight:g}" for key, weight in weights.items()}
-    shares = {key: f"{weight / sum(weights.values()):.1%}" for key, weight in weights.items()}
-    epochs = {(one.corpus, one.source): one.epochs for one in data.sources}
-    return {key: share if epochs[key] is None else f"{epochs[key]:g} epochs" for key, share in shares.items()}
-
-
-def _corpus(corpus: CorpusFacts, shares: dict[tuple[str, str], str]) -> str:
-    heading = f"<h3><code>{escape(corpus.folder)}</code></h3>"
-    if corpus.manifest is None:
-        return heading + paragraph(f"Not shown: {corpus.fault}.")
-    return heading + facts(_totals(corpus.manifest), "facts") + _sources(corpus.folder, corpus.manifest, shares)
-
-
-def _totals(manifest: Manifest) -> list[tuple[str, str]]:
-    shards = [shard for sources in (manifest.train, manifest.validation) for one in sources.values() for shard in one]
-    tokens, text_bytes = sum(shard.tokens for shard in shards), sum(shard.text_bytes for shard in shards)
-    return [
-        ("training tokens", number(manifest.tokens("train"))),
-        ("validation tokens", number(manifest.tokens("validation"))),
-        ("documents", number(sum(shard.documents for shard in shards))),
-        ("text", size(text_bytes)),
-        ("bytes per token", number(text_bytes / tokens if tokens else None, 2)),
-        ("shards", f"{len(shards)}, {size(sum(shard.bytes for shard in shards))}"),
-        ("vocabulary", number(manifest.tokenizer.vocab_size)),
-        ("tokenizer", manifest.tokenizer.fingerprint[:12]),
-    ]
-
-
-def _sources(folder: str, manifest: Manifest, shares: dict[tuple[str, str], str]) -> str:
-    statistics: dict[str, Any] = manifest.statistics.get("sources", {})
-    rows = [
-        (name, shares.get((folder, name), "not used"), *_source(manifest.train[name], statistics.get(name, {})))
-        for name in sorted(manifest.train)
-    ]
-    heads = ("source", "share", "tokens", "documents", "read", "dropped, and why")
-    return table(f"Sources of {folder}", heads, rows)
-
-
-def _source(shards: Sequence[ShardEntry], statistics: dict[str, Any]) -> tuple[str, ...]:
-    dropped: dict[str, int] = statistics.get("dropped", {})
-    reasons = ", ".join(
-        f"{number(count)} {reason}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
-    )
-    return (
-        number(sum(shard.tokens for shard in shards)),
-        number(sum(shard.documents for shard in shards)),
-        number(statistics.get("read")),
-        reasons or "–",
-    )
-
-
 def samples(report: RunReport) -> str:
     """What the model wrote, the newest first."""
     shown = report.samples[: -MAX_SAMPLES - 1 : -1]
     left_out = len(report.samples) - len(shown)
     more = paragraph(f"{left_out} older ones are in samples.jsonl.") if left_out else ""
-    return section("samples", "Samples", ("".join(_sample(row) for row in shown) or paragraph(NONE_YET)) + more)
+    told = "".join(map(_sample, shown)) or paragraph(NONE_YET)
+    return section(f"{report.anchor}samples", "Samples", told + more)
 
 
 def _sample(row: Row) -> str:
@@ -181,7 +124,7 @@ def settings(report: RunReport) -> str:
     pairs = [(name, _plain(value)) for name, value in environment.items() if name != "versions"]
     versions = [(name, str(value)) for name, value in sorted(environment.get("versions", {}).items())]
     return section(
-        "config",
+        f"{report.anchor}config",
         "Settings",
         fold("Resolved config", f"<pre><code>{escape(report.config_text)}</code></pre>")
         + fold(

@@ -1,0 +1,104 @@
+"""`tarmac report --live`: the page of a run while it trains, served on the loopback alone.
+
+Two addresses, `/` and `/data`, which the page asks for what is new; no file is served. A request that names another
+host is refused: a page elsewhere may have had its own name point here.
+"""
+
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from pipeline.errors import RunError
+from pipeline.runtime.page import policy_of, render_page
+from pipeline.stages.report.charts import chart_data
+from pipeline.stages.report.collect import collect
+from pipeline.stages.report.page import details, key_figures, page, state
+from pipeline.stages.report.points import script_json
+
+HOST = "127.0.0.1"
+_FILES = ("metrics.jsonl", "journal.jsonl", "ranks.jsonl", "evaluations.jsonl", "samples.jsonl", "config.yaml")
+
+
+def serve(run_folder: str | Path, port: int = 0) -> None:
+    """Serve the page of a run until the process is interrupted; its address is printed.
+
+    Args:
+        run_folder: The run's.
+        port: Where; 0 takes a free one.
+
+    Raises:
+        RunError: The folder is not a run, or the port cannot be taken.
+    """
+    folder = Path(run_folder)
+    collect(folder)
+    with server(folder, port) as made:
+        print(f"http://{HOST}:{made.server_port}/ until Ctrl-C", flush=True)
+        made.serve_forever()
+
+
+def server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """What listens. Raises RunError if the port cannot be taken."""
+    try:
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder))
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RunError(f"port {port} of {HOST} cannot be taken ({why}); choose another --port") from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        """Take the connection; `arguments` are those of http.server."""
+        self._folder = folder
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        """The page, or what its script asks for."""
+        if self.headers.get("Host") not in (f"{HOST}:{self.server.server_port}", f"localhost:{self.server.server_port}"):
+            self._answer(HTTPStatus.FORBIDDEN, "text/plain", "this address is for pages of this machine\n")
+        elif self.path == "/":
+            text = render_page(page([collect(self._folder)], is_live=True))
+            self._answer(HTTPStatus.OK, "text/html", text, {"Content-Security-Policy": policy_of(text)})
+        elif self.path == "/data":
+            self._answer_data()
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "only / and /data are here\n")
+
+    def _answer_data(self) -> None:
+        version = _version(self._folder)
+        if self.headers.get("If-None-Match") == version:
+            self._answer(HTTPStatus.NOT_MODIFIED, "application/json", "", {"ETag": version})
+        else:
+            self._answer(HTTPStatus.OK, "application/json", news(self._folder), {"ETag": version})
+
+    def _answer(self, status: HTTPStatus, kind: str, text: str, headers: dict[str, str] | None = None) -> None:
+        body = text.encode("utf-8", "replace")
+        self.send_response(status)
+        fixed = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), "Cache-Control": "no-store",
+                 "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}  # fmt: skip
+        for name, value in (fixed | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the page asks every two seconds."""
+
+
+def news(folder: Path) -> str:
+    """What the page shows, as JSON: charts as data, the head as text, the other sections as the page's own markup."""
+    report = collect(folder)
+    return script_json({
+        "data": chart_data([report]), "state": state(report), "figures": key_figures(report),
+        "sections": "".join(details(report)),
+    })  # fmt: skip
+
+
+def _version(folder: Path) -> str:
+    """Another text whenever one of the run's files has changed."""
+    found = [path.stat() for name in _FILES if (path := folder / name).exists()]
+    return f'"{"-".join(f"{one.st_size}.{one.st_mtime_ns}" for one in found)}"'
