@@ -59,11 +59,6 @@ def content_security_policy(script: str, is_live: bool) -> str:
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:{connect}"
 
 
-def policy_of(text: str) -> str:
-    """The policy that a page holds, for the head of an answer."""
-    return unescape(text.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0])
-
-
 def write_page(path: Path, text: str) -> None:
     """Write a page, whole or not at all. Raises RunError if it cannot be written."""
     try:

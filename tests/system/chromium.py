@@ -151,10 +151,9 @@ class Page:
 
     def box(self, selector: str) -> dict[str, float]:
         """Where an element is in the window, into which it is scrolled."""
-        return self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return {x: b.x, y: b.y, width: b.width, height: b.height}; })()"
-        )
+        found = f"const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+        box = "const b = e.getBoundingClientRect(); return {x: b.x, y: b.y, width: b.width, height: b.height};"
+        return self.run(f"(() => {{ {found} {box} }})()")
 
     def picture(self, path: Path) -> None:
         """Write what the window shows as PNG."""

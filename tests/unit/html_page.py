@@ -7,7 +7,7 @@ from pathlib import Path
 class HtmlPage(HTMLParser):
     """The elements of a page with their text, and whether tags are balanced."""
 
-    VOID = ("meta", "link", "img", "br")
+    VOID = ("meta", "link", "img", "br", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -100,8 +100,17 @@ def collect_all(folders: Sequence[str | Path]) -> list[RunReport]:
     ]
 
 
-def collect(run_folder: str | Path, anchor: str = "") -> RunReport:
-    """Everything known about a run, whose sections' ids begin with `anchor`. Raises RunError if it is none."""
+def collect(run_folder: str | Path, anchor: str = "", corpora: list[CorpusFacts] | None = None) -> RunReport:
+    """Everything known about a run.
+
+    Args:
+        run_folder: The run's.
+        anchor: What the ids of its sections begin with.
+        corpora: What it reads, if that was looked at before.
+
+    Raises:
+        RunError: The folder is not a run.
+    """
     folder = Path(run_folder)
     config = read_run(folder)
     events = Journal(folder).read()
@@ -116,7 +125,7 @@ def collect(run_folder: str | Path, anchor: str = "") -> RunReport:
         checkpoints=_checkpoints(events, folder / "checkpoints"),
         evaluations=read_json_lines(folder / "evaluations.jsonl"),
         samples=read_json_lines(folder / "samples.jsonl"),
-        corpora=_corpora(config),
+        corpora=_corpora(config) if corpora is None else corpora,
         anchor=anchor,
     )
 

@@ -9,15 +9,22 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from pipeline.errors import RunError
-from pipeline.runtime.page import policy_of, render_page
+from pipeline.errors import RunError, TarmacError
+from pipeline.runtime.page import render_page
 from pipeline.stages.report.charts import chart_data
-from pipeline.stages.report.collect import collect
+from pipeline.stages.report.collect import CorpusFacts, RunReport, collect
 from pipeline.stages.report.page import details, key_figures, page, state
 from pipeline.stages.report.points import script_json
 
 HOST = "127.0.0.1"
 _FILES = ("metrics.jsonl", "journal.jsonl", "ranks.jsonl", "evaluations.jsonl", "samples.jsonl", "config.yaml")
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",  # the page itself says the rest
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def serve(run_folder: str | Path, port: int = 0) -> None:
@@ -30,20 +37,20 @@ def serve(run_folder: str | Path, port: int = 0) -> None:
     Raises:
         RunError: The folder is not a run, or the port cannot be taken.
     """
-    folder = Path(run_folder)
-    collect(folder)
-    with server(folder, port) as made:
+    with server(Path(run_folder), port) as made:
         print(f"http://{HOST}:{made.server_port}/ until Ctrl-C", flush=True)
         made.serve_forever()
 
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """What listens. Raises RunError if the port cannot be taken."""
+    """What listens; corpora are looked at once. Raises RunError as `serve` does."""
+    corpora = collect(folder).corpora
+    if not 0 <= port <= 65535:
+        raise RunError(f"--port {port} is no port; give one up to 65535, or none for a free one")
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder))
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RunError(f"port {port} of {HOST} cannot be taken ({why}); choose another --port") from error
+        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder, corpora))
+    except OSError as error:
+        raise RunError(f"port {port} of {HOST} cannot be taken ({error.strerror}); choose another --port") from error
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,18 +58,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
+    def __init__(self, folder: Path, corpora: list[CorpusFacts], *arguments: object) -> None:
         """Take the connection; `arguments` are those of http.server."""
-        self._folder = folder
+        self._folder, self._corpora = folder, corpora
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         """The page, or what its script asks for."""
-        if self.headers.get("Host") not in (f"{HOST}:{self.server.server_port}", f"localhost:{self.server.server_port}"):
+        try:
+            self._answer_path()
+        except TarmacError as error:
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{error}\n")
+
+    def _answer_path(self) -> None:
+        if self.headers.get("Host") not in (
+            f"{HOST}:{self.server.server_port}",
+            f"localhost:{self.server.server_port}",
+        ):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", "this address is for pages of this machine\n")
         elif self.path == "/":
-            text = render_page(page([collect(self._folder)], is_live=True))
-            self._answer(HTTPStatus.OK, "text/html", text, {"Content-Security-Policy": policy_of(text)})
+            self._answer(HTTPStatus.OK, "text/html", render_page(page([self._report()], is_live=True)))
         elif self.path == "/data":
             self._answer_data()
         else:
@@ -73,14 +88,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("If-None-Match") == version:
             self._answer(HTTPStatus.NOT_MODIFIED, "application/json", "", {"ETag": version})
         else:
-            self._answer(HTTPStatus.OK, "application/json", news(self._folder), {"ETag": version})
+            self._answer(HTTPStatus.OK, "application/json", news(self._report()), {"ETag": version})
+
+    def _report(self) -> RunReport:
+        return collect(self._folder, corpora=self._corpora)
 
     def _answer(self, status: HTTPStatus, kind: str, text: str, headers: dict[str, str] | None = None) -> None:
         body = text.encode("utf-8", "replace")
         self.send_response(status)
-        fixed = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), "Cache-Control": "no-store",
-                 "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}  # fmt: skip
-        for name, value in (fixed | (headers or {})).items():
+        about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body)), **(headers or {})}
+        for name, value in (about | _HEADERS).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
@@ -89,9 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the page asks every two seconds."""
 
 
-def news(folder: Path) -> str:
+def news(report: RunReport) -> str:
     """What the page shows, as JSON: charts as data, the head as text, the other sections as the page's own markup."""
-    report = collect(folder)
     return script_json({
         "data": chart_data([report]), "state": state(report), "figures": key_figures(report),
         "sections": "".join(details(report)),

@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> HtmlPage:
-    path = write_report(run)
+    path = write_report([run])
     assert path == run / "report.html"
     return HtmlPage.read(path)
 
@@ -48,7 +48,7 @@ def test_hostile_names_and_sets_stay_text(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, hostile)
     row = {"step": 600, "time": 1.0, "set": "</script><b onclick=x>", "loss": 1.0, "perplexity": 2.7, "tokens": 3}
     (hostile / "evaluations.jsonl").write_text(json.dumps({**row, "bits_per_byte": 1.0, "unigram_loss": None}))
-    page = HtmlPage.read(write_report(hostile))
+    page = HtmlPage.read(write_report([hostile]))
     assert page.open == []
     assert "<script>x" in [text for tag, text in page.texts if tag == "h1"]
     assert "evaluated on </script><b onclick=x>" in [mark["text"] for mark in data(page)["marks"]]
@@ -68,7 +68,8 @@ def test_key_figures(run: Path) -> None:
 def test_charts_hold_each_step_once_and_marks(page: HtmlPage) -> None:
     values = data(page)
     charts = {chart["id"]: chart for chart in values["charts"]}
-    assert list(charts) == ["loss", "learning-rate", "gradient-norm", "throughput", "mfu"]
+    assert list(charts) == ["loss", "learning-rate", "gradient-norm", "throughput", "mfu", "memory"]
+    assert [series["name"] for series in charts["loss"]["series"]] == ["training", "validation"]
     training, validation = (series["points"] for series in charts["loss"]["series"])
     assert [step for step, _ in training] == list(range(5, 601, 5))
     assert [step for step, _ in validation] == list(range(50, 601, 50))
@@ -88,19 +89,19 @@ def test_sections_tell_the_history(page: HtmlPage) -> None:
 def test_a_run_that_has_not_begun_says_none_yet(tmp_path: Path) -> None:
     folder = start_run(tmp_path / "runs" / "new", tmp_path / "nothing")
     (folder / "environment.json").unlink()
-    page = HtmlPage.read(write_report(folder, tmp_path / "elsewhere.html"))
+    page = HtmlPage.read(write_report([folder], tmp_path / "elsewhere.html"))
     assert (
-        page.text().count("None yet.") == 7
-    )  # charts, two tables of evaluations, checkpoints, restarts, samples, machine
+        page.text().count("None yet.") == 8
+    )  # charts, goodput, two tables of evaluations, checkpoints, restarts, samples, machine
     assert "not started" in page.text()
     assert not (folder / "report.html").exists()
 
 
 def test_a_folder_that_is_no_run_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has no config\.yaml; give the folder of a training run"):
-        write_report(tmp_path)
+        write_report([tmp_path])
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot be written \(No such file or directory\); choose another --output"):
-        write_report(run, tmp_path / "absent" / "report.html")
+        write_report([run], tmp_path / "absent" / "report.html")

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stages.report.chart import points, script_json, thin
 from pipeline.stages.report.history import sessions, standing_rows
+from pipeline.stages.report.points import axis, points, script_json, thin
 
 
 def row(step: int, time: float, loss: float | None = 1.0) -> dict[str, Any]:
@@ -28,6 +28,29 @@ def test_a_row_whose_step_is_passed_but_not_logged_again_is_void() -> None:
     rows = [row(25, 1), row(30, 2), row(28, 101), row(36, 102)]
     kept = standing_rows(rows, [resume(0, 0, "start"), resume(20, 100)], "train/loss")
     assert [one["step"] for one in kept] == [28, 36]
+
+
+def test_a_rollback_leaves_rows_behind_as_a_restart_does() -> None:
+    events = [resume(0, 0, "start"), resume(20, 100, "rollback")]
+    kept = standing_rows([row(10, 1), row(20, 2), row(30, 3, loss=9), row(30, 101, loss=2)], events, "train/loss")
+    assert [(one["step"], one["train/loss"]) for one in kept] == [(10, 1), (20, 1), (30, 2)]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e9)), max_size=30))
+def test_neither_tokens_nor_seconds_ever_fall_on_the_axis(told: list[tuple[float, float]]) -> None:
+    rows = [{"step": step, "time": 50 + time, "train/tokens": tokens} for step, (time, tokens) in enumerate(told)]
+    found = axis(rows, 50)
+    assert [step for step, *_ in found] == list(range(len(told)))
+    for column in (1, 2):
+        assert [one[column] for one in found] == sorted(one[column] for one in found)
+    if told:
+        assert found[-1][1] == max(tokens for _, tokens in told)
+
+
+def test_a_long_axis_keeps_its_ends() -> None:
+    found = axis([{"step": step, "time": float(step), "train/tokens": 2.0 * step} for step in range(5003)], 0)
+    assert (found[0], found[-1]) == ((0, 0, 0), (5002, 10004, 5002))
+    assert len(found) <= 2001
 
 
 def test_rows_without_the_key_do_not_stand() -> None:
