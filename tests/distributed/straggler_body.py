@@ -34,7 +34,7 @@ class Slow(nn.Module):
         return self.inner(*parts)
 
 
-def one_slow_rank(slow: int, seconds: float, num_steps: int, folder: str) -> dict[str, Any]:
+def one_slow_rank(slow: int, seconds: float, num_steps: int, run_folder: str) -> dict[str, Any]:
     """Own and whole seconds of each step, rows and warnings, where a rank's data and both forward passes take longer.
 
     Before each step all ranks wait until all of them have their data.
@@ -55,11 +55,11 @@ def one_slow_rank(slow: int, seconds: float, num_steps: int, folder: str) -> dic
             yield rank_batch(step, group.ranks.rank, group.ranks.world_size)
 
     made = steps(engine, batches(), lambda step: 1.0, lambda made: made == num_steps, lambda: more)
-    run(made, [infos.append, Stragglers(group, rows, 2, 1.5, Path(folder))])
+    run(made, [infos.append, Stragglers(group, rows, 2, 1.5, Path(run_folder))])
     engine.close()
     group.close()
     return {
-        "ranks": read_json_lines(Path(folder) / "ranks.jsonl"),
+        "ranks": read_json_lines(Path(run_folder) / "ranks.jsonl"),
         "own": [info.own_seconds for info in infos], "whole": [info.seconds for info in infos],
         "rows": rows.rows, "warnings": told.lines,
     }  # fmt: skip

@@ -14,7 +14,7 @@ SLOW, SECONDS, NUM_STEPS = 1, 0.25, 5
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slow")
-    arguments = {"slow": SLOW, "seconds": SECONDS, "num_steps": NUM_STEPS, "folder": str(folder)}
+    arguments = {"slow": SLOW, "seconds": SECONDS, "num_steps": NUM_STEPS, "run_folder": str(folder)}
     return run_job("tests.distributed.straggler_body:one_slow_rank", 2, folder, **arguments)
 
 
