@@ -6,14 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from pipeline.runtime.files import read_json_lines
+from pipeline.runtime.files import append_json_line, read_json_lines
 from pipeline.stages.report import write_report
+from pipeline.stages.report.live import server
 from tests.faults.runs import Job, losses, small_corpus_folder, write_recipe
 from tests.system.chromium import Browser, Page, chromium
+from tests.unit.stages.run_story import start_run, training_row
 from tests.zygote import ROOT
 
 STEPS = 60
@@ -265,9 +268,9 @@ def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, 
     recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 100_000})
     with Job(recipe, 2) as job:
         job.wait_for_step(3)
-        server = live(job.run)
+        served = live(job.run)
         try:
-            address = server.stdout.readline().split(" ")[0]
+            address = served.stdout.readline().split(" ")[0]
             page = browser.open(address)
             page.run("window.isTheSame = true")
             page.wait_until("document.querySelector('[role=status]')?.textContent === 'live'")
@@ -277,14 +280,32 @@ def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, 
             assert num_points(page) > drawn
             assert {url for url in page.requests() if not url.startswith("data:")} == {address, f"{address}data"}
             assert page.errors() == []
-            server.send_signal(signal.SIGINT)
-            assert server.wait(60) == 130
+            served.send_signal(signal.SIGINT)
+            assert served.wait(60) == 130
             page.wait_until("document.querySelector('[role=status]').textContent.startsWith('the server has ended')")
         finally:
-            server.kill()
-            server.wait()
+            served.kill()
+            served.wait()
         job.send(signal.SIGKILL, 0)
         job.wait()
+
+
+def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", tmp_path / "nothing")
+    with server(run, 0) as made:
+        thread = Thread(target=made.serve_forever)
+        thread.start()
+        page = browser.open(f"http://127.0.0.1:{made.server_port}/")
+        assert texts(page, f"{LOSS} .read") == ["None yet."]
+        append_json_line(run / "journal.jsonl", {"event": "start", "time": 1e9, "step": 0, "world_size": 2})
+        append_json_line(run / "metrics.jsonl", training_row(5, 1e9 + 4))
+        append_json_line(run / "metrics.jsonl", training_row(10, 1e9 + 6))
+        page.wait_until(f"document.querySelector('{LOSS} path[data-name=training]') !== null")
+        assert num_points(page) == 2
+        assert texts(page, "#goodput h2")[0].startswith("Goodput: ")
+        assert page.errors() == []
+        made.shutdown()
+        thread.join()
 
 
 def steps_told(page: Page) -> str:

@@ -100,7 +100,7 @@ class Chart {
 
   drawAxes() {
     const { left, right, top, bottom } = this.area;
-    const [values, spacing] = this.isLog ? logTicks(...this.range) : ticks(...this.range, (bottom - top) / 48);
+    const [values, spacing] = this.isLog ? logTicks(...this.range) : ticks(...this.range, (bottom - top) / 44);
     for (const value of values) {
       const y = this.y(value);
       svg("path", { class: "grid", d: `M${left} ${y}H${right}` }, this.plot);
@@ -114,7 +114,7 @@ class Chart {
   }
 
   drawMark(mark, parent, top, bottom) {
-    if (view.hidden.has(markKey(mark)) || view.hidden.has(runKey(mark.run))) return;
+    if (!isShown(mark)) return;
     const x = this.x(mark.x);
     const shapes = {
       save: `M${x} ${bottom + 2}v9`,
@@ -124,7 +124,7 @@ class Chart {
       evaluation: `M${x} ${bottom + 2}l5 5-5 5-5-5z`,
     };
     const path = svg("path", { class: `mark ${mark.kind}`, d: shapes[mark.kind] }, parent);
-    svg("title", {}, path, `${runs.length > 1 ? `${runs[mark.run].name}, ` : ""}step ${group(mark.step)}: ${mark.text}`);
+    svg("title", {}, path, `step ${group(mark.step)}: ${markText(mark)}`);
   }
 
   drawSeries(one, parent) {

@@ -50,9 +50,12 @@ function drawCursor(chart) {
   const { top, bottom } = chart.area;
   svg("path", { class: "cursor", d: `M${x} ${top}V${bottom}` }, chart.over);
   for (const { one, point } of found) drawPoint(chart, one, point);
-  const near = marks.filter((mark) => !view.hidden.has(markKey(mark)) && Math.abs(chart.x(mark.x) - x) < 4);
-  if (near.length) chart.read.append(`   ${[...new Set(near.map(({ text }) => text))].join(", ")}`);
+  const near = marks.filter((mark) => isShown(mark) && Math.abs(chart.x(mark.x) - x) < 4);
+  if (near.length) chart.read.append(`   ${[...new Set(near.map(markText))].join(", ")}`);
 }
+
+const isShown = (mark) => !view.hidden.has(markKey(mark)) && !view.hidden.has(runKey(mark.run));
+const markText = ({ run, text }) => (runs.length > 1 ? `${runs[run].name} ${text}` : text);
 
 function drawPoint(chart, one, point) {
   const [low, high] = shown();
