@@ -2,7 +2,7 @@
 # make test    installs what it needs and runs all tests that need no root
 # make check   lint, format, types, floors
 # make chaos   kills a run a hundred times and more, and looks at what is left of it; up to an hour
-# make test-system   tests that need root (small file systems, a real SLURM, installed by apt-get)
+# make test-system   tests that need root (small file systems, a real SLURM and Chromium, installed by apt-get)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

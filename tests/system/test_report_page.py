@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -268,9 +269,9 @@ def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, 
     recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 100_000})
     with Job(recipe, 2) as job:
         job.wait_for_step(3)
-        served = live(job.run)
+        command = live(job.run)
         try:
-            address = served.stdout.readline().split(" ")[0]
+            address = command.stdout.readline().split(" ")[0]
             page = browser.open(address)
             page.run("window.isTheSame = true")
             page.wait_until("document.querySelector('[role=status]')?.textContent === 'live'")
@@ -280,22 +281,20 @@ def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, 
             assert num_points(page) > drawn
             assert {url for url in page.requests() if not url.startswith("data:")} == {address, f"{address}data"}
             assert page.errors() == []
-            served.send_signal(signal.SIGINT)
-            assert served.wait(60) == 130
+            command.send_signal(signal.SIGINT)
+            assert command.wait(60) == 130
             page.wait_until("document.querySelector('[role=status]').textContent.startsWith('the server has ended')")
         finally:
-            served.kill()
-            served.wait()
+            command.kill()
+            command.wait()
         job.send(signal.SIGKILL, 0)
         job.wait()
 
 
 def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, tmp_path: Path) -> None:
     run = start_run(tmp_path / "run", tmp_path / "nothing")
-    with server(run, 0) as made:
-        thread = Thread(target=made.serve_forever)
-        thread.start()
-        page = browser.open(f"http://127.0.0.1:{made.server_port}/")
+    with served(run) as address:
+        page = browser.open(address)
         assert texts(page, f"{LOSS} .read") == ["None yet."]
         append_json_line(run / "journal.jsonl", {"event": "start", "time": 1e9, "step": 0, "world_size": 2})
         append_json_line(run / "metrics.jsonl", training_row(5, 1e9 + 4))
@@ -304,8 +303,19 @@ def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, 
         assert num_points(page) == 2
         assert texts(page, "#goodput h2")[0].startswith("Goodput: ")
         assert page.errors() == []
-        made.shutdown()
-        thread.join()
+
+
+@contextmanager
+def served(run: Path) -> Iterator[str]:
+    """The address of a live page that this process serves."""
+    with server(run, 0) as made:
+        thread = Thread(target=made.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{made.server_port}/"
+        finally:
+            made.shutdown()
+            thread.join()
 
 
 def steps_told(page: Page) -> str:
