@@ -26,6 +26,8 @@ class Chart:
     """Names and points of a run's series."""
     from_zero: bool = True
     """Whether the axis of values begins at zero."""
+    is_noisy: bool = True
+    """Whether smoothing may touch it."""
 
 
 def chart_data(reports: Sequence[RunReport]) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def _chart(chart: Chart, reports: Sequence[RunReport]) -> dict[str, Any]:
         if found
     ]
     return {"id": chart.id, "title": chart.title, "unit": chart.unit, "format": chart.format,
-            "zero": chart.from_zero, "series": series}  # fmt: skip
+            "zero": chart.from_zero, "noisy": chart.is_noisy, "series": series}  # fmt: skip
 
 
 def _marks(report: RunReport) -> Iterator[dict[str, Any]]:
@@ -122,7 +124,9 @@ def _memory(report: RunReport) -> Named:
 
 CHARTS = (
     Chart("loss", "Loss", "nats per token", "fixed", _loss, from_zero=False),
-    Chart("learning-rate", "Learning rate", "", "scientific", _one("learning rate", "train/learning_rate")),
+    Chart(
+        "learning-rate", "Learning rate", "", "scientific", _one("learning rate", "train/learning_rate"), is_noisy=False
+    ),
     Chart("gradient-norm", "Gradient norm", "", "fixed", _norm),
     Chart("throughput", "Throughput", "tokens per second", "si", _one("tokens/s", "perf/tokens_per_second")),
     Chart("mfu", "Model FLOPs utilisation", "share of peak", "percent", _one("MFU", "perf/mfu")),

@@ -132,7 +132,7 @@ class Chart {
     const line = (valueOf) => points.map((point, i) => `${i ? "L" : "M"}${this.x(point.x).toFixed(1)} ${this.y(valueOf(point)).toFixed(1)}`).join("");
     const look = this.look(one);
     const isLine = one.style === "line";
-    if (isLine && view.smoothing) svg("path", { class: `raw ${look}`, d: line(({ raw, y }) => (this.isLog && raw <= 0 ? y : raw)) }, parent);
+    if (isLine && this.data.noisy && view.smoothing) svg("path", { class: `raw ${look}`, d: line(({ raw, y }) => (this.isLog && raw <= 0 ? y : raw)) }, parent);
     const path = svg("path", { class: `${isLine ? "line" : "link"} ${look}`, d: line(({ y }) => y) }, parent);
     path.dataset.run = runs[one.run].name;
     path.dataset.name = one.name;

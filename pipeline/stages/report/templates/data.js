@@ -42,8 +42,8 @@ function place(run, step) {
 }
 
 // Points of a series on the axis. A smoothed one is the exponential mean, freed from its beginning at zero.
-function placed(one) {
-  const keep = one.style === "line" ? view.smoothing : 0;
+function placed(chart, one) {
+  const keep = chart.noisy && one.style === "line" ? view.smoothing : 0;
   let sum = 0;
   let weight = 0;
   return one.points.map(([step, value]) => {
@@ -54,7 +54,7 @@ function placed(one) {
 }
 
 function prepare() {
-  for (const chart of charts) for (const one of chart.series) one.drawn = placed(one);
+  for (const chart of charts) for (const one of chart.series) one.drawn = placed(chart, one);
   for (const mark of marks) mark.x = place(mark.run, mark.step);
   const all = charts.flatMap((chart) => chart.series.flatMap((one) => one.drawn.map(({ x }) => x)));
   places = [...new Set(all)].sort((a, b) => a - b);
