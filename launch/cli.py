@@ -1,40 +1,40 @@
-"""The `tarmac launch` command."""
+"""The `tarmac launch`, `resume` and `logs` commands."""
 
 import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
 
-from launch.plan import Job, Plan, plan_local
-from launch.record import keep, kept
-from launch.slurm import plan_slurm, submit
-from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
-from pipeline.config.load import read_mapping, validate
-from pipeline.config.stages import load_stage
+from launch.chain import check_chain, is_chain, load_chain, run_chain, show_chain, submit_chain
+from launch.record import kept
+from launch.step import load_step, run_step, submit_step
+from pipeline.config.cluster import SlurmCluster
 from pipeline.errors import ConfigError, RunError
 
 _EPILOG = """examples:
   tarmac launch configs/pretrain/demo.yaml --cluster configs/cluster/local.yaml
   tarmac launch configs/pretrain/1b.yaml --cluster configs/cluster/slurm.yaml optimizer.lr=3e-4 --dry-run
+  tarmac launch configs/chain/demo.yaml --cluster configs/cluster/slurm.yaml
 
-The recipe's stage decides what is run. On this machine the command lasts as long as the job and ends with its exit
-status; INT, TERM and USR1 are forwarded to the ranks. On SLURM it submits the job and prints its id.
+The recipe's stage decides what is run. On SLURM the command submits the job and prints its id; else it lasts as long
+as the job and ends with its exit status, and INT, TERM and USR1 are forwarded to the ranks.
 """
 
 
 def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `launch` and `resume` to the commands."""
+    """Add `launch`, `resume` and `logs` to the commands."""
     parser = commands.add_parser(
         "launch",
-        help="run a recipe as several processes, here or on a SLURM cluster",
+        help="run a recipe as several processes, here or on a cluster",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="RECIPE", help="YAML file of a stage")
+    parser.add_argument("config", metavar="RECIPE", help="YAML file of a stage, or of a chain")
     words = "values that replace the recipe's"
     parser.add_argument("overrides", metavar="section.key=value", nargs="*", default=[], help=words)
     parser.add_argument("--cluster", required=True, metavar="YAML", help="where to run, see configs/cluster")
+    node = "which of several machines this is, from 0, where each is given the command"
+    parser.add_argument("--node-rank", type=_node_rank, metavar="N", help=node)
     parser.add_argument("--dry-run", action="store_true", help="print what would be run")
     parser.set_defaults(run=launch)
     again = commands.add_parser(
@@ -45,7 +45,17 @@ def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Example: tarmac resume runs/demo",
     )
     again.add_argument("run_folder", metavar="RUN", help="run folder")
+    again.add_argument("--node-rank", type=_node_rank, metavar="N", help=node)
     again.set_defaults(run=lambda arguments: resume(arguments, parser))
+    logs = commands.add_parser(
+        "logs",
+        help="what all ranks of a SLURM job said, in the order of time",
+        description="The logs of all tasks of a run's SLURM jobs, over all their starts, each line with its rank, in"
+        " the order of time. Lines without a time stamp stay with the one above.",
+        epilog="Examples: tarmac logs runs/demo; tarmac logs runs/slurm/tarmac-stdlib-4711",
+    )
+    logs.add_argument("place", metavar="RUN|DIR/NAME-JOB", help="run folder, or how a job's log files begin")
+    logs.set_defaults(run=_logs)
 
 
 def launch(arguments: argparse.Namespace) -> int:
@@ -54,24 +64,43 @@ def launch(arguments: argparse.Namespace) -> int:
     What knows models and corpora comes from the command line above: `arguments.check` raises TarmacError if a recipe
     names what is not there, `arguments.show_memory` prints what each of so many ranks needs.
     """
-    recipe = load_stage(arguments.config, arguments.overrides)
-    values = recipe.model_dump()
-    job = Job(values["stage"], arguments.config, tuple(arguments.overrides), str(values.get("output", "")))
-    cluster = load_cluster(arguments.cluster)
-    if not arguments.dry_run:
-        arguments.check(recipe)
-    if isinstance(cluster, SlurmCluster):
-        plan, start = _slurm(cluster, job)
-    else:
-        plan, start = _local(cluster, job)
-    if not arguments.dry_run:
-        if job.is_parallel:
-            keep(job.output, [arguments.config, "--cluster", arguments.cluster, *job.overrides])
-        return start()
-    print(plan.shown(), end="")
-    if job.is_parallel:
-        arguments.show_memory(recipe, plan.num_ranks)
+    if is_chain(arguments.config):
+        return _launch_chain(arguments)
+    step = load_step(arguments.config, arguments.overrides, arguments.cluster)
+    if arguments.dry_run:
+        plan, _ = step.plan(arguments.node_rank)
+        print(plan.shown(), end="")
+        if step.job.is_parallel:
+            arguments.show_memory(step.recipe, plan.num_ranks)
+        return 0
+    arguments.check(step.recipe, ())
+    if not isinstance(step.cluster, SlurmCluster):
+        return run_step(step, arguments.node_rank)
+    print(submit_step(step))
     return 0
+
+
+def _launch_chain(arguments: argparse.Namespace) -> int:
+    if arguments.overrides:
+        raise ConfigError(f"{arguments.overrides[0]!r} replaces a recipe's key; put it into a step's overrides")
+    if arguments.node_rank is not None:
+        raise ConfigError("--node-rank is for one recipe; a chain needs SLURM, ssh or one machine")
+    chain = load_chain(arguments.config, arguments.cluster)
+    if arguments.dry_run:
+        show_chain(chain)
+        return 0
+    check_chain(chain, arguments.check)
+    if not chain.is_queued:
+        return run_chain(chain, arguments.check)
+    submit_chain(chain)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace) -> None:
+    from launch.logs import merged
+
+    for line in merged(arguments.place):
+        print(line)
 
 
 def resume(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -82,31 +111,16 @@ def resume(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> in
     except OSError as error:
         raise RunError(f"run {arguments.run_folder} was launched in {folder}, which is gone; launch it anew") from error
     print(f"in {folder}: tarmac launch {shlex.join(words)}", file=sys.stderr)
-    return launch(parser.parse_args(words, namespace=arguments))
+    node_rank = arguments.node_rank
+    arguments = parser.parse_args(words, namespace=arguments)
+    arguments.node_rank = node_rank
+    return launch(arguments)
 
 
-def load_cluster(path: str) -> LocalCluster | SlurmCluster:
-    """Where a cluster file says that jobs run. Raises ConfigError."""
-    values = read_mapping(path)
-    if "stage" in values:
-        raise ConfigError(f"{path} is a recipe of stage {values['stage']}, no cluster file; see configs/cluster")
-    return validate(ClusterConfig, values, path).cluster
+def _node_rank(word: str) -> int:
+    if (number := int(word)) < 0:
+        raise argparse.ArgumentTypeError(f"{number} must not be below 0")
+    return number
 
 
-def _slurm(cluster: SlurmCluster, job: Job) -> tuple[Plan, Callable[[], int]]:
-    plan = plan_slurm(cluster, job, sys.executable)
-
-    def start() -> int:
-        print(submit(plan, cluster.log_dir))
-        return 0
-
-    return plan, start
-
-
-def _local(cluster: LocalCluster, job: Job) -> tuple[Plan, Callable[[], int]]:
-    from launch.local import run_local
-    from launch.machine import this_machine
-
-    machine = this_machine()
-    plan = plan_local(cluster, job, machine)
-    return plan, lambda: run_local(plan, machine)
+_node_rank.__name__ = "number"

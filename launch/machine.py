@@ -19,6 +19,7 @@ def this_machine() -> Machine:
         free_port=free_port(),
         extensions=str(extensions_folder()),
         environment=dict(os.environ),
+        name=socket.gethostname(),
     )
 
 

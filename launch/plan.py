@@ -1,15 +1,15 @@
 """What to start: from a cluster config and a recipe to a command, its environment and, on SLURM, a batch script.
 
-Everything here is a pure function of its arguments; `launch.machine` looks at the machine, `launch.local` and
-`launch.slurm` act.
+What all kinds of clusters share. Plans are pure functions: `launch.machine` looks at the machine, `launch.run` acts.
 """
 
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from pipeline.config.cluster import LocalCluster
+from pipeline.config.cluster import ProcessCluster
 from pipeline.config.stages import COMMANDS
 from pipeline.errors import ConfigError, RunError
 
@@ -59,6 +59,8 @@ class Machine:
     """Folder for DeepSpeed's compiled operators."""
     environment: Mapping[str, str]
     """The environment variables of this process."""
+    name: str = "localhost"
+    """The machine's name."""
 
 
 @dataclass(frozen=True)
@@ -72,80 +74,55 @@ class Plan:
     script: str | None = None
     """The batch script that goes to the command's standard input."""
     num_ranks: int = 0
-    """Ranks that the command's launcher starts; 0 if the command is the job itself."""
+    """Ranks of the whole job; 0 if the command is the job itself."""
+    ranks_here: int = 0
+    """Those that the command's launcher starts on this machine."""
+    rank_depth: int = 2
+    """How many generations the ranks are below the command."""
+    about: str = ""
+    """What the command does not show of itself."""
 
     def shown(self) -> str:
         """The plan as text for `--dry-run`: the script, or one line that can be pasted into a shell."""
         if self.script is not None:
             return self.script
         variables = [f"{name}={shlex.quote(value)}" for name, value in sorted(self.environment.items())]
-        return " ".join([*variables, shlex.join(self.command)]) + "\n"
+        about = f"# {self.about}\n" if self.about else ""
+        return about + " ".join([*variables, shlex.join(self.command)]) + "\n"
 
 
-def plan_local(cluster: LocalCluster, job: Job, machine: Machine) -> Plan:
-    """The plan for this machine. Raises RunError if there are fewer GPUs than ranks asked for."""
+def variables(cluster: ProcessCluster, machine: Machine, ranks: int) -> dict[str, str]:
+    """What is set for so many processes on this machine. Raises ConfigError if a variable's name is none."""
     check_environment(cluster.environment)
-    ranks = _num_ranks(cluster, machine) if job.is_parallel else 1
-    environment = {"OMP_NUM_THREADS": str(_threads(cluster, machine, ranks)), **_accelerator(cluster, machine)}
+    threads = cluster.threads_per_process
+    environment = {"OMP_NUM_THREADS": str(max(1, machine.cores // ranks) if threads == "auto" else threads)}
+    if not machine.gpus and not on_cpu(cluster, machine):
+        environment["DS_ACCELERATOR"] = "cpu"  # left to guess, DeepSpeed imports every vendor's package first
     if "TORCH_EXTENSIONS_DIR" not in machine.environment:
         environment["TORCH_EXTENSIONS_DIR"] = machine.extensions
-    environment.update(cluster.environment)
-    if not job.is_parallel:
-        return Plan((machine.python, "-m", "pipeline.cli", *job.arguments), environment)
-    port = cluster.master_port or machine.free_port
-    launcher = _deepspeed(machine, ranks, port)
-    return Plan((*launcher, "--module", "pipeline.cli", *job.arguments), environment, num_ranks=ranks)
+    return {**environment, **cluster.environment}
 
 
-def _num_ranks(cluster: LocalCluster, machine: Machine) -> int:
-    if cluster.processes == "auto":
-        return RANKS_WITHOUT_GPU if _on_cpu(cluster, machine) else machine.gpus or RANKS_WITHOUT_GPU
-    if machine.gpus and cluster.processes > machine.gpus and not _on_cpu(cluster, machine):
+def plan_single(cluster: ProcessCluster, job: Job, machine: Machine) -> Plan:
+    """The plan for a stage that is one process, on this machine. Raises ConfigError as `variables` does."""
+    return Plan((machine.python, "-m", "pipeline.cli", *job.arguments), variables(cluster, machine, 1))
+
+
+def num_ranks(processes: int | Literal["auto"], cluster: ProcessCluster, machine: Machine, key: str) -> int:
+    """The ranks on this machine. Raises RunError if there are fewer GPUs than ranks asked for by `key`."""
+    if processes == "auto":
+        return RANKS_WITHOUT_GPU if on_cpu(cluster, machine) else machine.gpus or RANKS_WITHOUT_GPU
+    if machine.gpus and processes > machine.gpus and not on_cpu(cluster, machine):
         raise RunError(
-            f"cluster.processes ({cluster.processes}) must be at most the number of GPUs ({machine.gpus});"
+            f"{key} ({processes}) must be at most the number of GPUs ({machine.gpus});"
             " lower it, or run on CPU with cluster.environment DS_ACCELERATOR: cpu"
         )
-    return cluster.processes
+    return processes
 
 
-def _on_cpu(cluster: LocalCluster, machine: Machine) -> bool:
+def on_cpu(cluster: ProcessCluster, machine: Machine) -> bool:
+    """Whether GPUs, if there are any, are left alone."""
     return cluster.environment.get("DS_ACCELERATOR", machine.environment.get("DS_ACCELERATOR")) == "cpu"
-
-
-def _threads(cluster: LocalCluster, machine: Machine, ranks: int) -> int:
-    return max(1, machine.cores // ranks) if cluster.threads_per_process == "auto" else cluster.threads_per_process
-
-
-def _accelerator(cluster: LocalCluster, machine: Machine) -> dict[str, str]:
-    """Without a GPU DeepSpeed is told so; left to guess, it imports every vendor's package first."""
-    return {} if machine.gpus or _on_cpu(cluster, machine) else {"DS_ACCELERATOR": "cpu"}
-
-
-def _deepspeed(machine: Machine, ranks: int, port: int) -> tuple[str, ...]:
-    """DeepSpeed's launcher, kept to this machine and its usual chatter.
-
-    `--hostfile /dev/null`: a /job/hostfile, which some containers have, would make it a multi-node job over ssh.
-    `--log_level critical`: else it calls every exit status an error, also that of an orderly stop.
-    `--no_local_rank`: else `--local_rank=N` is put before the sub-command.
-    """
-    return (
-        *(machine.python, "-m", "deepspeed.launcher.runner", "--log_level", "critical", "--hostfile", "/dev/null"),
-        *_devices(machine, ranks),
-        *("--master_port", str(port), "--no_local_rank"),
-    )
-
-
-def _devices(machine: Machine, ranks: int) -> tuple[str, str]:
-    """`--num_gpus N` takes the first N devices whatever CUDA_VISIBLE_DEVICES says, so chosen ones are spelled out."""
-    visible = machine.environment.get("CUDA_VISIBLE_DEVICES", "")
-    if not machine.gpus or not visible:
-        return "--num_gpus", str(ranks)
-    chosen = [device.strip() for device in visible.split(",")]
-    if not all(device.isdigit() for device in chosen):
-        raise RunError(
-            f"CUDA_VISIBLE_DEVICES ({visible}) must hold device numbers, DeepSpeed's launcher needs them; give numbers"
-        )
-    return "--include", f"localhost:{','.join(chosen[:ranks])}"
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

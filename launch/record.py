@@ -23,7 +23,8 @@ def keep(run: str | Path, words: Sequence[str]) -> None:
         return
     try:
         Path(run).mkdir(parents=True, exist_ok=True)
-        write_json(Path(run) / _NAME, {"folder": os.getcwd(), "words": list(words)})
+        logs = [str(path) for path in kept_logs(run)]
+        write_json(Path(run) / _NAME, {"folder": os.getcwd(), "words": list(words), "logs": logs})
     except OSError as error:
         raise RunError(f"output {run} cannot be written: {error.strerror}; choose another folder") from error
 
@@ -41,3 +42,20 @@ def kept(run: str | Path) -> tuple[Path, list[str]]:
         return Path(record["folder"]), [str(word) for word in record["words"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"run {run} has no record of a tarmac launch; give the command again that started it") from error
+
+
+def keep_log(run: str | Path, stem: str) -> None:
+    """Keep what the names of a job's logs begin with, for a run whose launch was kept."""
+    path = Path(run) / _NAME
+    if path.is_file():
+        record = json.loads(path.read_text())
+        write_json(path, {**record, "logs": [*record.get("logs", []), os.path.abspath(stem)]})
+
+
+def kept_logs(run: str | Path) -> list[Path]:
+    """What the names of the logs of a run's jobs begin with, in the order in which they were submitted."""
+    try:
+        record: Any = json.loads((Path(run) / _NAME).read_text())
+        return [Path(one) for one in record.get("logs", [])]
+    except (OSError, ValueError):
+        return []

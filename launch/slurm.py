@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path, PurePath
 from string import Template
 
+from launch.container import srun_options, wrapped
 from launch.plan import Job, Plan, check_environment, check_single_lines, exports
+from launch.slurm_variables import caches, dump_file, flight_recorder
 from pipeline.config.cluster import SlurmCluster
 from pipeline.errors import RunError, UnhealthyError
 from pipeline.runtime.signals import EXIT_REQUEUE
@@ -67,25 +69,35 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
     check_environment(cluster.environment)
     tasks = cluster.nodes * cluster.gpus_per_node if job.is_parallel else 1
     cores = cluster.cpus_per_task if job.is_parallel else cluster.cpus_per_task * cluster.gpus_per_node
+    variables = {"OMP_NUM_THREADS": str(cores), **cluster.environment}
+    if job.is_parallel:
+        variables = flight_recorder(cluster) | variables
     script = _template().substitute(
         directives="\n".join(f"#SBATCH {line}" for line in _directives(cluster, job, cores)),
         about=_PARALLEL.format(status=EXIT_REQUEUE) if job.is_parallel else _SINGLE,
         setup="\n".join(["", *cluster.setup]) if cluster.setup else "",
-        exports="\n".join(["", *exports({"OMP_NUM_THREADS": str(cores), **cluster.environment}), ""]),
+        exports="\n".join(["", *exports(variables), *(dump_file(cluster) if job.is_parallel else ()), ""]),
         master_port=cluster.master_port,
         num_tasks=tasks,
         cpus_per_task=cores,
         wait_seconds=WAIT_SECONDS,
         task_log=_task_log(cluster),
+        caches=caches(cluster),
+        make_cache='mkdir -p \\"\\$TMPDIR\\"; ' if cluster.cache_dir else "",
+        container=srun_options(cluster.container, [*variables, "MASTER_ADDR", "MASTER_PORT"]),
         health=_health(cluster, job, python) if job.is_parallel else "",
-        command=shlex.join(_tarmac(cluster, python, job.arguments)),
+        command=_command(cluster, python, job.arguments, job.is_parallel or job.stage != "prep"),
         requeue=_requeue(cluster, job),
     )
     return Plan(("sbatch", "--parsable"), {}, script, tasks)
 
 
-def _tarmac(cluster: SlurmCluster, python: str, words: Sequence[str]) -> list[str]:
-    return ["python" if cluster.setup else python, "-m", "pipeline.cli", *words]
+def _command(cluster: SlurmCluster, python: str, words: Sequence[str], has_gpus: bool) -> str:
+    if cluster.container is not None:
+        python = cluster.container.python
+    elif cluster.setup:
+        python = "python"
+    return wrapped(cluster.container, [python, "-m", "pipeline.cli", *words], has_gpus)
 
 
 def _task_log(cluster: SlurmCluster) -> str:
@@ -102,7 +114,7 @@ def _health(cluster: SlurmCluster, job: Job, python: str) -> str:
         unhealthy=UnhealthyError.exit_code,
         bad_nodes=shlex.quote(f"{cluster.log_dir}/bad-nodes"),
         task_log=_task_log(cluster),
-        command=shlex.join(_tarmac(cluster, python, words)),
+        command=_command(cluster, python, words, has_gpus=True),
         status=EXIT_REQUEUE,
     )
 
@@ -130,7 +142,7 @@ def _directives(cluster: SlurmCluster, job: Job, cores: int) -> list[str]:
     named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint", "exclude")}
     check_single_lines({**named, "log_dir": cluster.log_dir})
     options = {
-        "job-name": f"tarmac-{PurePath(job.recipe).stem}",
+        "job-name": job_name(job),
         "nodes": nodes,
         "ntasks-per-node": gpus if job.is_parallel else 1,
         "gpus-per-node": gpus or None,
@@ -145,12 +157,32 @@ def _directives(cluster: SlurmCluster, job: Job, cores: int) -> list[str]:
     return [*lines, "--requeue" if cluster.requeue else "--no-requeue"]
 
 
-def submit(plan: Plan, log_dir: str) -> str:
-    """Hand the script to SLURM and return the job's id. Raises RunError if that fails."""
+def dependency(after: Sequence[str]) -> tuple[str, ...]:
+    """Options of sbatch for a job that starts when others have succeeded, and goes when one of them cannot any more."""
+    return (f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes") if after else ()
+
+
+def job_name(job: Job) -> str:
+    """What SLURM calls a job."""
+    return f"tarmac-{PurePath(job.recipe).stem}"
+
+
+def submit(plan: Plan, log_dir: str, after: Sequence[str] = ()) -> str:
+    """Hand the script to SLURM and return the job's id.
+
+    Args:
+        plan: What to submit.
+        log_dir: Where its output goes.
+        after: Ids of the jobs that must have succeeded before it starts.
+
+    Raises:
+        RunError: SLURM does not take it.
+    """
     assert plan.script is not None
     Path(log_dir).mkdir(parents=True, exist_ok=True)  # SLURM drops a job's output if its folder is absent
     try:
-        result = subprocess.run(plan.command, input=plan.script, capture_output=True, text=True)
+        command = (*plan.command, *dependency(after))
+        result = subprocess.run(command, input=plan.script, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise RunError(
             "sbatch was not found; run this on a machine of the SLURM cluster, or add --dry-run to see the script"
@@ -159,3 +191,9 @@ def submit(plan: Plan, log_dir: str) -> str:
         reason = "; ".join(line.strip() for line in result.stderr.splitlines() if line.strip())
         raise RunError(f"sbatch refused the job ({reason}); mend the cluster file, --dry-run shows the script")
     return result.stdout.strip().partition(";")[0]
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Take jobs out of the queue."""
+    if jobs:
+        subprocess.run(["scancel", *jobs], capture_output=True)

@@ -18,7 +18,7 @@ GROUPS = {
     "before a run": ("init", "prep", "data", "doctor", "health"),
     "run": ("train", "finetune", "launch", "resume", "status", "stop"),
     "use a run": ("eval", "generate", "export"),
-    "look": ("report", "checkpoints", "explain", "verify"),
+    "look": ("report", "logs", "checkpoints", "explain", "verify"),
     "tools": ("schema", "completion"),
 }
 """In which order `tarmac --help` tells of the commands."""

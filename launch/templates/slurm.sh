@@ -4,8 +4,8 @@ $directives
 $about
 $setup
 $exports
-# The compiled operators of one host may be illegal on another that shares the home folder, so this is set per task.
-operators='TORCH_EXTENSIONS_DIR="$${TORCH_EXTENSIONS_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tarmac/torch_extensions/$$(hostname)}"'
+# The compiled operators of one host may be illegal on another that shares the home folder, so these are set per task.
+caches='$caches'
 ranks='RANK="$$SLURM_PROCID" LOCAL_RANK="$$SLURM_LOCALID" WORLD_SIZE="$$SLURM_NTASKS"'
 hosts="$$(scontrol show hostnames "$$SLURM_JOB_NODELIST")"
 export MASTER_ADDR="$${hosts%%$$'\n'*}" MASTER_PORT=$master_port
@@ -24,7 +24,8 @@ trap 'ended_by_slurm=true; forward' TERM
 # behind theirs. A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for its status.
 run_tasks() {
   srun --ntasks=$num_tasks --cpus-per-task=$cpus_per_task --kill-on-bad-exit=0 --wait=$wait_seconds \
-    --open-mode=append --output="$$1" /bin/bash -c "export $$ranks $$operators; exec \"\$$@\"" task "$${@:2}" &
+    --open-mode=append --output="$$1" \
+$container    /bin/bash -c "export $$ranks $$caches; ${make_cache}exec \"\$$@\"" task "$${@:2}" &
   srun_pid=$$!
   while kill -s 0 "$$srun_pid" 2>/dev/null; do wait "$$srun_pid"; done
   wait "$$srun_pid"

@@ -1,6 +1,7 @@
 """Commands that run training, and that look after runs."""
 
 import argparse
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -65,11 +66,11 @@ def _train(options: argparse.Namespace) -> int:
         return train(config, stop_request)
 
 
-def check(config: Any) -> None:
-    """Raise TarmacError if a config names what is not there."""
+def check(config: Any, made: Sequence[str] = ()) -> None:
+    """Raise TarmacError if a config names what is not there, and in no output that an earlier step makes."""
     from pipeline.stages.check import check_inputs
 
-    check_inputs(config)
+    check_inputs(config, made)
 
 
 def show_memory(config: Any, num_ranks: int) -> None:

@@ -1,8 +1,8 @@
-"""Where a job runs: on this machine, or on a SLURM cluster."""
+"""Where a job runs: on this machine, on hosts that are known by name, or on a SLURM cluster."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
 
@@ -35,6 +35,66 @@ class HealthCheck(Config):
     """How far a node's clock may be from the median of all."""
     timeout_seconds: PositiveFloat = Field(default=100.0, lt=120)
     """How long ranks wait for each other."""
+
+
+class DeepSpeedCluster(Config):
+    """The hosts of a hostfile, through DeepSpeed's launcher."""
+
+    type: Literal["deepspeed"]
+    """Hosts of a hostfile."""
+    hostfile: str
+    """File with a line `NAME slots=RANKS` for each host."""
+    ssh: bool = True
+    """The hosts are reached from this one by pdsh over ssh; or `tarmac launch` is given on each, with --node-rank."""
+    ssh_port: PositiveInt | None = None
+    """Port of ssh on the hosts; what ssh itself is set to if not given."""
+    threads_per_process: PositiveInt | Literal["auto"] = "auto"
+    """CPU threads of each rank; `auto` shares this machine's cores evenly."""
+    master_addr: str | None = None
+    """Where the ranks meet; the hostfile's first host if not given."""
+    master_port: PositiveInt = 29500
+    """Port for the ranks to meet."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More environment variables."""
+
+
+class TorchrunCluster(Config):
+    """One machine or several through torchrun, started by `tarmac launch` on each."""
+
+    type: Literal["torchrun"]
+    """torchrun."""
+    nodes: PositiveInt = 1
+    """Number of machines."""
+    endpoint: str | None = Field(default=None, pattern=r"^.+:\d+$")
+    """Where several machines meet, host:port; the host is the first machine."""
+    processes: PositiveInt | Literal["auto"] = "auto"
+    """Ranks on each machine; `auto` is one per GPU, or 2 on a machine without GPUs."""
+    threads_per_process: PositiveInt | Literal["auto"] = "auto"
+    """CPU threads of each rank; `auto` shares the cores evenly."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More environment variables."""
+
+    @model_validator(mode="after")
+    def several_meet(self) -> "TorchrunCluster":
+        """Several machines need a place to meet."""
+        if self.nodes > 1 and self.endpoint is None:
+            raise ValueError(f"nodes ({self.nodes}) must know where to meet; give endpoint, the first one's host:port")
+        return self
+
+
+class Container(Config):
+    """An image that each task runs in; the working folder is there under its own name."""
+
+    runtime: Literal["pyxis", "apptainer"]
+    """`pyxis`: SLURM's plug-in for enroot; `apptainer`: the program, on each node."""
+    image: str
+    """What the runtime takes for one: a file, or the name of one in a registry."""
+    mounts: tuple[str, ...] = ()
+    """More folders that are to be seen inside, each FROM:TO or FROM:TO:ro."""
+    python: str = "python"
+    """The interpreter inside, which has Tarmac."""
+    options: tuple[str, ...] = ()
+    """More options: of srun for pyxis, of `apptainer exec`."""
 
 
 class SlurmCluster(Config):
@@ -74,11 +134,19 @@ class SlurmCluster(Config):
     """Shell lines before the job: modules, virtual environment."""
     environment: dict[str, str] = Field(default_factory=dict)
     """More environment variables."""
+    container: Container | None = None
+    """Image that each task runs in."""
+    cache_dir: str | None = Field(default=None, pattern=r"^[/$][\w./${}-]*$")
+    """Folder on a disk of each node, for compiled code, temporary files and shards; $NAME is filled in there."""
+    flight_recorder: NonNegativeInt = 2000
+    """Collectives that each rank remembers, and writes beside the logs when one times out; 0 turns this off."""
     log_dir: str = "runs/slurm"
     """Folder of the job's output files."""
 
 
-Cluster = Annotated[LocalCluster | SlurmCluster, Field(discriminator="type")]
+ProcessCluster = LocalCluster | DeepSpeedCluster | TorchrunCluster
+"""Clusters on which `tarmac launch` lasts as long as the job."""
+Cluster = Annotated[LocalCluster | DeepSpeedCluster | TorchrunCluster | SlurmCluster, Field(discriminator="type")]
 
 
 class ClusterConfig(Config):

@@ -12,7 +12,7 @@ def set_up_logging(ranks: Ranks, level: int = logging.INFO) -> None:
     prefix = f"[rank {ranks.rank}] " if ranks.world_size > 1 else ""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")  # about calls inside libraries
     handler = _StandardError()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(levelname).1s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(levelname).1s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -1,5 +1,7 @@
 """Whether what a training recipe names is there, told before any rank is started or queued."""
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.config.base import Config
@@ -16,8 +18,12 @@ from pipeline.stages.run_folder import check_run_folder, read_run
 from pipeline.tokenizer.load import load_tokenizer
 
 
-def check_inputs(config: Config) -> None:
+def check_inputs(config: Config, made: Sequence[str] = ()) -> None:
     """Look at what a training run would begin with; it takes no time, and recipes of other stages pass.
+
+    Args:
+        config: The recipe.
+        made: Outputs of steps that come before it: what is in one of them need not be there yet.
 
     Raises:
         TarmacError: A corpus, also one to be evaluated, source, conversation file, tokenizer or base run is missing, or
@@ -25,31 +31,46 @@ def check_inputs(config: Config) -> None:
     """
     if not isinstance(config, RunConfig):
         return
-    if isinstance(config.model, CheckpointModel):
+    must_exist = _Made(made).must_exist
+    if isinstance(config.model, CheckpointModel) and must_exist(config.model.run):
         read_run(config.model.run)
-    if isinstance(config.model, HuggingFaceModel):
+    if isinstance(config.model, HuggingFaceModel) and must_exist(config.model.path):
         read_form(config.model.path)
         weight_files(config.model.path)
     if isinstance(config.data, CorpusData):
-        _check_sources(config.data)
+        _check_sources(config.data, must_exist)
     else:
-        _check_files(config.data)
+        _check_files(config.data, must_exist)
     for one in config.evaluation.corpora.values():
         cache = config.data.cache if isinstance(config.data, CorpusData) else None
-        held_out_corpora([open_corpus(one.corpus, cache)], one.source)
-    if config.tokenizer is not None:
+        if must_exist(one.corpus):
+            held_out_corpora([open_corpus(one.corpus, cache)], one.source)
+    if config.tokenizer is not None and must_exist(config.tokenizer):
         load_tokenizer(config.tokenizer)
     check_run_folder(config)
 
 
-def _check_sources(data: CorpusData) -> None:
+class _Made:
+    """Folders that will be made."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = [os.path.abspath(folder) for folder in folders]
+
+    def must_exist(self, place: str) -> bool:
+        """Whether a place is needed now: it is in none of the folders."""
+        path = os.path.abspath(place)
+        return not any(path == folder or path.startswith(folder + os.sep) for folder in self._folders)
+
+
+def _check_sources(data: CorpusData, must_exist: Callable[[str], bool]) -> None:
     for folder, source in source_names(data):
-        open_corpus(folder, data.cache).manifest.shards("train", source)
-    for path in withdrawn_files(data):
+        if must_exist(folder):
+            open_corpus(folder, data.cache).manifest.shards("train", source)
+    for path in filter(must_exist, withdrawn_files(data)):
         read_withdrawn(path)
 
 
-def _check_files(data: InstructData) -> None:
+def _check_files(data: InstructData, must_exist: Callable[[str], bool]) -> None:
     for name, path in (("train", data.train), ("validation", data.validation)):
-        if not Path(path).is_file():
+        if must_exist(path) and not Path(path).is_file():
             raise CorpusError(f"data.{name} ({path}) does not exist; give a JSON-lines file")

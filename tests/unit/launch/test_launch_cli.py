@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from launch.cli import add_launch
-from pipeline.config.cluster import ClusterConfig, LocalCluster, SlurmCluster
+from pipeline.config.cluster import ClusterConfig, DeepSpeedCluster, LocalCluster, SlurmCluster, TorchrunCluster
 from pipeline.config.load import load
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError, TarmacError
@@ -17,6 +17,7 @@ from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 
 CLUSTERS = Path(__file__).parents[3] / "configs" / "cluster"
 
+GOLDEN = Path(__file__).parent / "golden"
 EXPORT = "stage: export\nrun: runs/a\noutput: {output}\n"
 
 
@@ -61,7 +62,9 @@ def cluster(name: str) -> str:
 def test_shipped_cluster_files_are_valid() -> None:
     assert isinstance(load(ClusterConfig, cluster("local")).cluster, LocalCluster)
     assert isinstance(load(ClusterConfig, cluster("slurm")).cluster, SlurmCluster)
-    assert len(list(CLUSTERS.glob("*.yaml"))) == 2
+    assert isinstance(load(ClusterConfig, cluster("hosts")).cluster, DeepSpeedCluster)
+    assert isinstance(load(ClusterConfig, cluster("torchrun")).cluster, TorchrunCluster)
+    assert len(list(CLUSTERS.glob("*.yaml"))) == 4
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -99,9 +102,9 @@ def test_submitting_without_slurm_is_one_sentence(recipe: str, tmp_path: Path, m
         tarmac("launch", recipe, "--cluster", cluster("slurm"))
 
 
-def install_sbatch(folder: Path, body: str) -> None:
-    """Put a program named sbatch into a folder."""
-    path = folder / "sbatch"
+def install_program(folder: Path, name: str, body: str) -> None:
+    """Put a shell script into a folder."""
+    path = folder / name
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
 
@@ -111,7 +114,7 @@ def test_submitting_prints_the_job_and_makes_the_log_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    install_sbatch(tmp_path, 'cat > submitted; echo "4711;east"')
+    install_program(tmp_path, "sbatch", 'cat > submitted; echo "4711;east"')
     assert tarmac("launch", recipe, "--cluster", cluster("slurm")) == 0
     assert capsys.readouterr().out == "4711\n"
     assert (tmp_path / "submitted").read_text().startswith("#!/bin/bash\n#SBATCH")
@@ -121,7 +124,7 @@ def test_submitting_prints_the_job_and_makes_the_log_folder(
 def test_a_refusal_of_sbatch_is_passed_on(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    install_sbatch(tmp_path, 'cat > /dev/null; echo "sbatch: error: invalid\n partition" >&2; exit 1')
+    install_program(tmp_path, "sbatch", 'cat > /dev/null; echo "sbatch: error: invalid\n partition" >&2; exit 1')
     said = r"^sbatch refused the job \(sbatch: error: invalid; partition\); mend the cluster file, --dry-run shows"
     with pytest.raises(RunError, match=said):
         tarmac("launch", recipe, "--cluster", cluster("slurm"))

@@ -7,15 +7,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from launch.hostfile import plan_deepspeed
+from launch.local import plan_local
 from launch.machine import free_port
-from launch.plan import Job, Machine, plan_local
+from launch.plan import Job, Machine, Plan
 from launch.processes import POLL_SECONDS, JobProcess, killing_signal
-from pipeline.config.cluster import LocalCluster
+from launch.torchrun import plan_torchrun
+from pipeline.config.cluster import DeepSpeedCluster, LocalCluster, TorchrunCluster
 from pipeline.errors import RunError
 
 ROOT = Path(__file__).parents[3]
@@ -46,18 +50,35 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-class Started:
-    """A `tarmac launch`-like process: it runs a JobProcess over the real DeepSpeed launcher with two stub ranks."""
+MACHINE = Machine(sys.executable, 0, 2, 0, "/ops", {})
+TRAIN = Job("pretrain", "unused")
 
-    def __init__(self, folder: Path) -> None:
+
+def plan(launcher: str, folder: Path) -> Plan:
+    """Two ranks of a launcher, which take a stub for the job."""
+    if launcher == "local":
+        made = plan_local(LocalCluster(type="local", processes=2), TRAIN, replace(MACHINE, free_port=free_port()))
+    elif launcher == "torchrun":
+        made = plan_torchrun(TorchrunCluster(type="torchrun", processes=2), TRAIN, MACHINE, None)
+    else:
+        (folder / "hosts").write_text("here slots=2\nthere slots=1\n")
+        cluster = DeepSpeedCluster(type="deepspeed", hostfile=str(folder / "hosts"), ssh=False)
+        made = plan_deepspeed(cluster, TRAIN, MACHINE, {"here": 2, "there": 1}, 0)
+    module = made.command.index("--module")
+    return replace(made, command=(*made.command[:module], "--module", "stub_rank", str(folder)))
+
+
+class Started:
+    """A `tarmac launch`-like process: it runs a JobProcess over a real launcher with two stub ranks."""
+
+    def __init__(self, folder: Path, launcher: str) -> None:
         self.folder = folder
         (folder / "stub_rank.py").write_text(RANK)
-        machine = Machine(sys.executable, 0, 2, free_port(), str(folder / "ops"), {})
-        plan = plan_local(LocalCluster(type="local", processes=2), Job("pretrain", "unused"), machine)
-        module = plan.command.index("--module")
-        command = (*plan.command[:module], "--module", "stub_rank", str(folder))
-        code = f"from launch.processes import JobProcess; raise SystemExit(JobProcess({command!r}, {{}}, 2).run())"
-        environment = {**os.environ, **plan.environment, "PYTHONPATH": f"{ROOT}:{folder}"}
+        code = (
+            "from launch.plan import Plan; from launch.processes import JobProcess\n"
+            f"raise SystemExit(JobProcess({plan(launcher, folder)!r}).run())"
+        )
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"}
         self.process = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
         wait_for(lambda: len(list(folder.glob("rank-*.pid"))) == 2)
         time.sleep(4 * POLL_SECONDS)  # the ranks are up; now the job has seen them too
@@ -70,7 +91,7 @@ class Started:
         return [path.read_text() for path in sorted(self.folder.glob("signal-*"))]
 
     def assert_nothing_left(self) -> None:
-        assert len(self.tree) >= 6  # runner, launch, two ranks, their two helpers
+        assert len(self.tree) >= 5  # a launcher, two ranks, their two helpers
         wait_for(lambda: not [process for process in self.tree if alive(process)])
 
 
@@ -81,9 +102,12 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+EACH = pytest.mark.parametrize("started", ["local", "hostfile", "torchrun"], indirect=True)
+
+
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
-    job = Started(tmp_path)
+def started(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Started]:
+    job = Started(tmp_path, getattr(request, "param", "local"))
     yield job
     for process in job.tree:
         if alive(process):
@@ -93,18 +117,21 @@ def started(tmp_path: Path) -> Iterator[Started]:
     job.process.wait()
 
 
+@EACH
 def test_a_job_that_ends_well_gives_zero_and_takes_its_helpers_along(started: Started) -> None:
     (started.folder / "finish").touch()
     assert started.process.wait(60) == 0
     started.assert_nothing_left()
 
 
+@EACH
 def test_a_killed_rank_ends_the_job_with_an_error(started: Started) -> None:
     os.kill(started.pid("rank-1"), signal.SIGKILL)
     assert started.process.wait(60) == 247
     started.assert_nothing_left()
 
 
+@EACH
 def test_a_killed_rank_ends_the_job_although_the_other_is_stopped(started: Started) -> None:
     """A stopped process gets no TERM; DeepSpeed's own patience with it is 30 s."""
     os.kill(started.pid("rank-0"), signal.SIGSTOP)
@@ -113,6 +140,7 @@ def test_a_killed_rank_ends_the_job_although_the_other_is_stopped(started: Start
     started.assert_nothing_left()
 
 
+@EACH
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_reaches_every_rank_and_their_status_comes_back(started: Started, signum: signal.Signals) -> None:
     started.process.send_signal(signum)
@@ -128,6 +156,7 @@ def test_a_killed_launcher_in_the_middle_is_an_error_and_leaves_no_ranks(started
     started.assert_nothing_left()
 
 
+@EACH
 def test_killing_the_command_itself_ends_everything(started: Started) -> None:
     started.process.kill()
     started.process.wait()
@@ -135,7 +164,7 @@ def test_killing_the_command_itself_ends_everything(started: Started) -> None:
 
 
 def run_python(code: str) -> int:
-    return JobProcess((sys.executable, "-c", code), {"MARK": "7"}, 0).run()
+    return JobProcess(Plan((sys.executable, "-c", code), {"MARK": "7"})).run()
 
 
 @pytest.mark.parametrize(
@@ -172,4 +201,4 @@ def test_the_signal_that_killed_a_rank_is_known(status: int, signum: signal.Sign
 
 def test_a_missing_program_is_one_sentence() -> None:
     with pytest.raises(RunError, match=r"/nowhere/python cannot be started \(No such file or directory\)"):
-        JobProcess(("/nowhere/python",), {}, 0).run()
+        JobProcess(Plan(("/nowhere/python",), {})).run()

@@ -18,8 +18,8 @@ source .venv/bin/activate
 export OMP_NUM_THREADS=24
 export WANDB_PROJECT='it'"'"'s $HOME'
 
-# The compiled operators of one host may be illegal on another that shares the home folder, so this is set per task.
-operators='TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tarmac/torch_extensions/$(hostname)}"'
+# The compiled operators of one host may be illegal on another that shares the home folder, so these are set per task.
+caches='TORCH_EXTENSIONS_DIR="${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/tarmac/torch_extensions/$(hostname)}"'
 ranks='RANK="$SLURM_PROCID" LOCAL_RANK="$SLURM_LOCALID" WORLD_SIZE="$SLURM_NTASKS"'
 hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
 export MASTER_ADDR="${hosts%%$'\n'*}" MASTER_PORT=29500
@@ -38,7 +38,8 @@ trap 'ended_by_slurm=true; forward' TERM
 # behind theirs. A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for its status.
 run_tasks() {
   srun --ntasks=1 --cpus-per-task=24 --kill-on-bad-exit=0 --wait=120 \
-    --open-mode=append --output="$1" /bin/bash -c "export $ranks $operators; exec \"\$@\"" task "${@:2}" &
+    --open-mode=append --output="$1" \
+    /bin/bash -c "export $ranks $caches; exec \"\$@\"" task "${@:2}" &
   srun_pid=$!
   while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
   wait "$srun_pid"

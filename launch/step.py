@@ -1,0 +1,110 @@
+"""One recipe on one cluster: what is started for each kind of cluster."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch.hostfile import plan_deepspeed, read_hosts
+from launch.local import plan_local
+from launch.plan import Job, Machine, Plan
+from launch.record import keep, keep_log
+from launch.slurm import job_name, plan_slurm, submit
+from launch.torchrun import plan_torchrun
+from pipeline.config.base import Config
+from pipeline.config.cluster import (
+    ClusterConfig,
+    DeepSpeedCluster,
+    ProcessCluster,
+    SlurmCluster,
+    TorchrunCluster,
+)
+from pipeline.config.load import read_mapping, validate
+from pipeline.config.stages import load_stage
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Step:
+    """A valid recipe, and where it runs."""
+
+    job: Job
+    """What to run."""
+    recipe: Config
+    """The same, read."""
+    cluster: ProcessCluster | SlurmCluster
+    """Where."""
+    cluster_path: str
+    """The file that says so."""
+
+    def plan(self, node_rank: int | None = None) -> tuple[Plan, Machine | None]:
+        """What will be started, and the machine that it is meant for unless SLURM chooses. Raises TarmacError."""
+        if isinstance(self.cluster, SlurmCluster):
+            return plan_slurm(self.cluster, self.job, sys.executable), None
+        from launch.machine import this_machine
+
+        machine = this_machine()
+        return _plan_here(self.cluster, self.job, machine, node_rank), machine
+
+    def keep(self) -> None:
+        """Keep how the run is launched, so that its folder is enough to launch it again. Raises RunError."""
+        if self.job.is_parallel:
+            keep(self.job.output, [self.job.recipe, "--cluster", self.cluster_path, *self.job.overrides])
+
+
+def load_step(recipe: str, overrides: Sequence[str], cluster: str) -> Step:
+    """A recipe and a cluster file, read and checked. Raises ConfigError."""
+    config = load_stage(recipe, overrides)
+    values = config.model_dump()
+    job = Job(values["stage"], recipe, tuple(overrides), str(values["output"]))
+    return Step(job, config, load_cluster(cluster), cluster)
+
+
+def load_cluster(path: str) -> ProcessCluster | SlurmCluster:
+    """Where a cluster file says that jobs run. Raises ConfigError."""
+    values = read_mapping(path)
+    if "stage" in values:
+        raise ConfigError(f"{path} is a recipe of stage {values['stage']}, no cluster file; see configs/cluster")
+    return validate(ClusterConfig, values, path).cluster
+
+
+def run_step(step: Step, node_rank: int | None = None) -> int:
+    """Run a step here, to its end; the exit status. Of several machines the first runs what is one process."""
+    from launch.run import run_here
+
+    if node_rank and not step.job.is_parallel:
+        print(f"{step.job.stage} is one process, on the machine of --node-rank 0; nothing to do here", file=sys.stderr)
+        return 0
+    plan, machine = step.plan(node_rank)
+    assert machine is not None
+    if not node_rank:
+        step.keep()
+    return run_here(plan, machine, step.job.output)
+
+
+def submit_step(step: Step, after: Sequence[str] = ()) -> str:
+    """Submit a step to SLURM, to start when other jobs have succeeded; the job's id. Raises TarmacError."""
+    assert isinstance(step.cluster, SlurmCluster)
+    plan, _ = step.plan()
+    step.keep()
+    number = submit(plan, step.cluster.log_dir, after)
+    if step.job.is_parallel:
+        keep_log(step.job.output, f"{step.cluster.log_dir}/{job_name(step.job)}-{number}")
+    return number
+
+
+def _plan_here(cluster: ProcessCluster, job: Job, machine: Machine, node_rank: int | None) -> Plan:
+    if isinstance(cluster, DeepSpeedCluster):
+        return plan_deepspeed(cluster, job, machine, _hosts(cluster), node_rank)
+    if isinstance(cluster, TorchrunCluster):
+        return plan_torchrun(cluster, job, machine, node_rank)
+    return plan_local(cluster, job, machine)
+
+
+def _hosts(cluster: DeepSpeedCluster) -> dict[str, int]:
+    try:
+        return read_hosts(Path(cluster.hostfile).read_text(encoding="utf-8"), cluster.hostfile)
+    except OSError as error:
+        raise ConfigError(
+            f"cluster.hostfile ({cluster.hostfile}) cannot be read: {error.strerror}; give a file of hosts"
+        ) from error

@@ -1,0 +1,121 @@
+"""A chain on two nodes of a real SLURM: one command, and each stage begins when the one before has succeeded."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import cli
+from tests.faults.runs import events, last_step, losses, write_recipe
+from tests.system.slurm_cluster import SlurmCluster
+from tests.unit.small import small_texts
+
+STEPS = 300
+WAIT_SECONDS = 240
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> dict[str, Path]:
+    """Prep as job arrays, training by two ranks, fine-tuning and figures."""
+    write_lines(tmp_path / "texts.jsonl", [{"text": text} for text in small_texts(600)])
+    pairs = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "It adds."}]}
+             for text in small_texts(40)]  # fmt: skip
+    write_lines(tmp_path / "pairs.jsonl", pairs)
+    corpus, instruct = str(tmp_path / "corpus"), str(tmp_path / "pairs.jsonl")
+    prep = {
+        "stage": "prep", "output": corpus, "validation_share": 0.1, "workers": 2,
+        "sources": [{"name": "small", "reader": {"type": "jsonl", "paths": [str(tmp_path / "texts.jsonl")]}}],
+        "tokenizer": {"type": "train", "vocab_size": 400, "sample_bytes": 1_000_000},
+        "shards": {"chunk_tokens": 1024, "shard_tokens": 65_536},
+        "executor": {"type": "slurm", "memory_gb": 1, "poll_seconds": 1, "sbatch": {"mem": "200M"}},
+    }  # fmt: skip
+    evaluate = {
+        "stage": "evaluate", "output": str(tmp_path / "figures.json"),
+        "models": {"trained": str(tmp_path / "train"), "tuned": str(tmp_path / "finetune")},
+        "sets": {"text": {"type": "corpus", "corpus": corpus, "sequence_length": 32}}, "max_sequences": 16,
+    }  # fmt: skip
+    finetune = {
+        "stage": "finetune", "model": {"type": "checkpoint", "run": str(tmp_path / "train")},
+        "data": {"type": "instruct", "train": instruct, "validation": instruct, "sequence_length": 128},
+        "duration": {"steps": 3},
+    }  # fmt: skip
+    slow = {"batch": {"global_size": 48, "micro_size": 2}, "duration": {"steps": STEPS}}
+    return {
+        "prep": write(tmp_path / "prep.yaml", prep),
+        "train": write_recipe(tmp_path / "train.yaml", Path(corpus), **slow),
+        "finetune": write_recipe(tmp_path / "finetune.yaml", Path(corpus), **finetune),
+        "eval": write(tmp_path / "eval.yaml", evaluate),
+    }
+
+
+@pytest.fixture
+def chain(slurm: SlurmCluster, recipes: dict[str, Path], tmp_path: Path, capsys) -> Iterator[Callable[..., Any]]:
+    """Submits the recipes as a chain; the job of each step. What is left in the queue goes."""
+
+    def submit(**overrides: list[str]) -> dict[str, str]:
+        cluster = {"type": "slurm", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 1, "time": "0:20:00",
+                   "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+                   "log_dir": str(tmp_path / "logs")}  # fmt: skip
+        steps = [{"recipe": str(path), "overrides": overrides.get(name, [])} for name, path in recipes.items()]
+        command = [str(write(tmp_path / "chain.yaml", {"chain": steps})), "--cluster",
+                   str(write(tmp_path / "cluster.yaml", {"cluster": cluster}))]  # fmt: skip
+        assert cli.main(["launch", *command]) == 0
+        table = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+        return {line[0]: line[1] for line in table}
+
+    yield submit
+    slurm.run("scancel", "--user=root")
+    slurm.wait_until(lambda: not slurm.run("squeue", "--noheader"), "the queue is empty")
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+def write_lines(path: Path, rows: list[Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def wait_until(condition: Callable[[], object], folder: Path) -> None:
+    """Wait for something that the queue does; fails with all logs."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        logs = [f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(folder.glob("logs/*"))]
+        assert time.monotonic() < deadline, "\n".join(logs)
+        time.sleep(0.2)
+
+
+def state(slurm: SlurmCluster, job: str) -> str:
+    return slurm.run("squeue", "--noheader", "--format=%T", "--states=all", f"--jobs={job}")
+
+
+def test_prep_train_requeued_finetune_eval(slurm, chain, tmp_path: Path) -> None:
+    jobs = chain()
+    run = tmp_path / "train"
+    waits = slurm.run("squeue", "--noheader", "--format=%i %E", f"--jobs={jobs['eval']}")
+    assert waits == f"{jobs['eval']} afterok:{jobs['finetune']}(unfulfilled)"
+    wait_until(lambda: last_step(run) >= 30 or state(slurm, jobs["eval"]) == "CANCELLED", tmp_path)
+    slurm.run("scontrol", "requeue", jobs["train"])
+    assert state(slurm, jobs["finetune"]) == "PENDING"
+    wait_until(lambda: state(slurm, jobs["eval"]) in ("COMPLETED", "FAILED", "CANCELLED"), tmp_path)
+    told = slurm.run("squeue", "--states=all", "--format=%i %j %T", f"--jobs={','.join(jobs.values())}")
+    assert {name: state(slurm, job) for name, job in jobs.items()} == dict.fromkeys(jobs, "COMPLETED"), told
+    assert cli.main(["verify", str(tmp_path / "corpus")]) == 0
+    assert [row["event"] for row in events(run, "start", "resume")] == ["start", "resume"]
+    assert list(losses(run)) == list(range(1, STEPS + 1))
+    assert len(losses(tmp_path / "finetune")) == 3
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["model"] for row in figures["figures"]] == ["trained", "tuned"]
+
+
+def test_what_waits_for_a_step_that_failed_is_cancelled(slurm, chain, tmp_path: Path) -> None:
+    jobs = chain(prep=[f"sources.0.reader.paths=[{tmp_path}/none.jsonl]"])
+    wait_until(lambda: state(slurm, jobs["eval"]) == "CANCELLED", tmp_path)
+    assert state(slurm, jobs["prep"]) == "FAILED"
+    assert state(slurm, jobs["train"]) == state(slurm, jobs["finetune"]) == "CANCELLED"
+    assert not (tmp_path / "train" / "config.yaml").exists()

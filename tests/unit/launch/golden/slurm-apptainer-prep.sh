@@ -1,0 +1,62 @@
+#!/bin/bash
+#SBATCH --job-name=tarmac-stdlib
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=24
+#SBATCH --time=1-00:00:00
+#SBATCH --partition=gpu
+#SBATCH --constraint='a100&ib'
+#SBATCH --open-mode=append
+#SBATCH --output='runs/slurm logs/%x-%j.log'
+#SBATCH --requeue
+
+# One task of one process. It knows no early stop: USR1 and TERM end it.
+
+
+export OMP_NUM_THREADS=24
+export WANDB_PROJECT='it'"'"'s $HOME'
+
+# The compiled operators of one host may be illegal on another that shares the home folder, so these are set per task.
+caches='TORCH_EXTENSIONS_DIR="/scratch/$USER/tarmac/torch_extensions" TORCHINDUCTOR_CACHE_DIR="/scratch/$USER/tarmac/torchinductor" TRITON_CACHE_DIR="/scratch/$USER/tarmac/triton" TMPDIR="/scratch/$USER/tarmac"'
+ranks='RANK="$SLURM_PROCID" LOCAL_RANK="$SLURM_LOCALID" WORLD_SIZE="$SLURM_NTASKS"'
+hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+export MASTER_ADDR="${hosts%%$'\n'*}" MASTER_PORT=29500
+
+# srun takes TERM as an order to kill, so both signals go to the ranks as USR1.
+# TERM comes when SLURM ends the job; it has then itself decided whether the job comes back.
+srun_pid=
+asked=false
+ended_by_slurm=false
+forward() { asked=true; [ -z "$srun_pid" ] || kill -s USR1 "$srun_pid"; }
+trap forward USR1
+trap 'ended_by_slurm=true; forward' TERM
+
+# Runs a command as all tasks, which log to the file $1; its exit status is in $status. The first task to end has
+# 120 s for the others to follow: killing them at once, which may be a site's default, would hide its exit status
+# behind theirs. A trapped signal ends `wait` early, so it is asked until srun is gone, and once more for its status.
+run_tasks() {
+  srun --ntasks=1 --cpus-per-task=24 --kill-on-bad-exit=0 --wait=120 \
+    --open-mode=append --output="$1" \
+    /bin/bash -c "export $ranks $caches; mkdir -p \"\$TMPDIR\"; exec \"\$@\"" task "${@:2}" &
+  srun_pid=$!
+  while kill -s 0 "$srun_pid" 2>/dev/null; do wait "$srun_pid"; done
+  wait "$srun_pid"
+  status=$?
+  srun_pid=
+}
+
+run_tasks 'runs/slurm logs/%x-%j-%t.log' \
+  apptainer exec --bind "$PWD:$PWD" --pwd "$PWD" a.sif \
+  python -m pipeline.cli prep configs/data_prep/stdlib.yaml
+# 85: asked to stop, and saved. 86: a rank hung. From 134 on: one was killed or died of a signal, 138: of USR1
+# that came before Python ran.
+again=false
+case "$status" in
+  85) again=true ;;
+  86|134|135|136|137|138|139|142) [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ] && again=true ;;
+esac
+if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
+  trap '' TERM  # which SLURM sends to all that is left of a job that it requeues
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
