@@ -14,7 +14,7 @@ from tests.faults.runs import events, last_step, losses, write_recipe
 from tests.system.slurm_cluster import SlurmCluster
 from tests.unit.small import small_texts
 
-STEPS = 300
+STEPS = 120
 WAIT_SECONDS = 240
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
+from pipeline.config.chain import ChainConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.load import load, read_mapping, validate
 from pipeline.config.run import RunConfig
@@ -21,6 +22,7 @@ from pipeline.stages.plan import count_parameters
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+STAGE_FOLDERS = ("data_prep", "pretrain", "finetune", "evaluate", "export")
 SCHEMA = ROOT / "configs" / "schema.json"
 SIZES = {
     "10m": 10, "50m": 50, "125m": 125, "350m": 350, "1b": 1000, "3b": 3000, "7b": 7000, "13b": 13_000,
@@ -37,6 +39,8 @@ def name(path: Path) -> str:
 def test_every_recipe_parses(path: Path) -> None:
     if path.parent.name == "cluster":
         assert load(ClusterConfig, path)
+    elif path.parent.name == "chain":
+        assert all(load_stage(ROOT / step.recipe, step.overrides) for step in load(ChainConfig, path).chain)
     else:
         assert load_stage(path)
 
@@ -45,7 +49,9 @@ def test_the_promised_recipes_are_there() -> None:
     names = set(map(name, CONFIGS))
     assert names >= {f"pretrain/{size}.yaml" for size in ("demo", *SIZES)}
     assert names >= {"finetune/sft.yaml", "finetune/lora.yaml", "cluster/local.yaml", "cluster/slurm.yaml"}
-    assert {load_stage(path).model_dump()["stage"] for path in CONFIGS if path.parent.name != "cluster"} == set(STAGES)
+    assert {load_stage(path).model_dump()["stage"] for path in CONFIGS if path.parent.name in STAGE_FOLDERS} == set(
+        STAGES
+    )
 
 
 @pytest.mark.parametrize(("size", "millions"), SIZES.items())
