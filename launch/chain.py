@@ -2,10 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from rich.console import Console
 
 from launch.slurm import cancel, dependency
 from launch.step import Step, load_step, run_step, submit_step
@@ -14,7 +12,6 @@ from pipeline.config.chain import ChainConfig
 from pipeline.config.cluster import DeepSpeedCluster, SlurmCluster, TorchrunCluster
 from pipeline.config.load import read_mapping, validate
 from pipeline.errors import ConfigError, TarmacError
-from pipeline.runtime.columns import print_columns
 from pipeline.runtime.signals import EXIT_REQUEUE
 
 Check = Callable[[Config, Sequence[str]], None]
@@ -119,7 +116,15 @@ def submit_chain(chain: Chain) -> None:
         cancel(list(jobs.values()))
         raise type(error)(f"step {name}: {error}; the jobs of the steps before it were cancelled") from error
     rows = [(name, jobs[name], ", ".join(chain.before[name]) or "–", _told(step)) for name, step in chain.steps.items()]
-    print_columns(Console(), f"chain {chain.path}:", ("step", "job", "after", "command"), rows)
+    print(f"chain {chain.path}:")
+    for line in _lines([("step", "job", "after", "command"), *rows]):
+        print(line)
+
+
+def _lines(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of words, padded to columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _told(step: Step) -> str:

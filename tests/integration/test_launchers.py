@@ -13,6 +13,7 @@ import yaml
 
 from tests.distributed.jobs import free_port
 from tests.faults.runs import events, last_step, ledger, losses, small_corpus_folder, write_recipe
+from tests.integration.chain_recipes import write, write_chain
 from tests.integration.conftest import ROOT, environment
 from tests.unit.data_prep.executor_tasks import wait_until
 
@@ -113,3 +114,22 @@ def test_a_killed_rank_is_told_by_both_machines(corpus: Path, tmp_path: Path) ->
     assert jobs[1].returncode == 247
     assert "a rank was killed by SIGKILL; the same command resumes" in said[1]
     assert jobs[0].returncode == 1, said[0]
+
+
+def test_a_chain_is_stopped_in_its_middle_and_goes_on(tmp_path: Path) -> None:
+    recipes = write_chain(tmp_path, num_steps=60)
+    chain = write(tmp_path / "chain.yaml", {"chain": [{"recipe": str(path)} for path in recipes.values()]})
+    cluster = {"type": "local", "processes": 2, **CPU}
+    jobs = launch(chain, cluster, [()])
+    stop_once(jobs, tmp_path / "train", signal.SIGTERM)
+    assert not (tmp_path / "finetune").exists()
+    for _ in range(2):  # the second finds everything done
+        finish(launch(chain, cluster, [()]))
+    assert [row["event"] for row in events(tmp_path / "train", "start", "resume", "end")][:3] == [
+        "start",
+        "end",
+        "resume",
+    ]
+    assert list(losses(tmp_path / "train")) == list(range(1, 61))
+    assert list(losses(tmp_path / "finetune")) == [1, 2, 3]
+    assert len((tmp_path / "train" / "evaluations.jsonl").read_text().splitlines()) == 2

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pipeline import cli
-from tests.faults.runs import events, last_step, losses, write_recipe
+from tests.faults.runs import events, last_step, losses
+from tests.integration.chain_recipes import write, write_chain
 from tests.system.slurm_cluster import SlurmCluster
-from tests.unit.small import small_texts
 
 STEPS = 120
 WAIT_SECONDS = 240
@@ -20,36 +19,8 @@ WAIT_SECONDS = 240
 
 @pytest.fixture
 def recipes(tmp_path: Path) -> dict[str, Path]:
-    """Prep as job arrays, training by two ranks, fine-tuning and figures."""
-    write_lines(tmp_path / "texts.jsonl", [{"text": text} for text in small_texts(600)])
-    pairs = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "It adds."}]}
-             for text in small_texts(40)]  # fmt: skip
-    write_lines(tmp_path / "pairs.jsonl", pairs)
-    corpus, instruct = str(tmp_path / "corpus"), str(tmp_path / "pairs.jsonl")
-    prep = {
-        "stage": "prep", "output": corpus, "validation_share": 0.1, "workers": 2,
-        "sources": [{"name": "small", "reader": {"type": "jsonl", "paths": [str(tmp_path / "texts.jsonl")]}}],
-        "tokenizer": {"type": "train", "vocab_size": 400, "sample_bytes": 1_000_000},
-        "shards": {"chunk_tokens": 1024, "shard_tokens": 65_536},
-        "executor": {"type": "slurm", "memory_gb": 1, "poll_seconds": 1, "sbatch": {"mem": "200M"}},
-    }  # fmt: skip
-    evaluate = {
-        "stage": "evaluate", "output": str(tmp_path / "figures.json"),
-        "models": {"trained": str(tmp_path / "train"), "tuned": str(tmp_path / "finetune")},
-        "sets": {"text": {"type": "corpus", "corpus": corpus, "sequence_length": 32}}, "max_sequences": 16,
-    }  # fmt: skip
-    finetune = {
-        "stage": "finetune", "model": {"type": "checkpoint", "run": str(tmp_path / "train")},
-        "data": {"type": "instruct", "train": instruct, "validation": instruct, "sequence_length": 128},
-        "duration": {"steps": 3},
-    }  # fmt: skip
-    slow = {"batch": {"global_size": 48, "micro_size": 2}, "duration": {"steps": STEPS}}
-    return {
-        "prep": write(tmp_path / "prep.yaml", prep),
-        "train": write_recipe(tmp_path / "train.yaml", Path(corpus), **slow),
-        "finetune": write_recipe(tmp_path / "finetune.yaml", Path(corpus), **finetune),
-        "eval": write(tmp_path / "eval.yaml", evaluate),
-    }
+    arrays = {"type": "slurm", "memory_gb": 1, "poll_seconds": 1, "sbatch": {"mem": "200M"}}
+    return write_chain(tmp_path, STEPS, workers=2, executor=arrays)
 
 
 @pytest.fixture
@@ -70,15 +41,6 @@ def chain(slurm: SlurmCluster, recipes: dict[str, Path], tmp_path: Path, capsys)
     yield submit
     slurm.run("scancel", "--user=root")
     slurm.wait_until(lambda: not slurm.run("squeue", "--noheader"), "the queue is empty")
-
-
-def write(path: Path, value: Any) -> Path:
-    path.write_text(yaml.safe_dump(value))
-    return path
-
-
-def write_lines(path: Path, rows: list[Any]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def wait_until(condition: Callable[[], object], folder: Path) -> None:
