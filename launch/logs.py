@@ -10,7 +10,8 @@ from pathlib import Path
 from launch.record import kept_logs
 from pipeline.errors import RunError
 
-_STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
+_STAMP = re.compile(r"(?:^\[?|\*\*\* .* AT )(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
+"""Of a rank, of DeepSpeed, and in SLURM's own lines."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +62,7 @@ def _entries(path: Path, rank: int) -> Iterator[Entry]:
     time, lines = "", []
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            stamp = _STAMP.match(line)
+            stamp = _STAMP.search(line)
             if stamp and time:
                 yield Entry(time, rank, "".join(lines))
                 lines = []

@@ -18,7 +18,7 @@ def write(folder: Path, **files: str) -> Path:
 def test_entries_are_in_the_order_of_time_over_midnight_and_starts(tmp_path: Path) -> None:
     stem = write(
         tmp_path,
-        job_7="slurmstepd: requeued\n",
+        job_7="slurmstepd: *** JOB 7 ON n1 CANCELLED AT 2026-02-01T00:00:03 DUE TO JOB REQUEUE ***\nsrun: forcing\n",
         job_7_0="2026-01-31 23:59:58 [rank 0] I one\n2026-02-01 00:00:02 [rank 0] I four\n"
         "2026-02-09 01:00:00 [rank 0] I again\n",
         job_7_1="2026-01-31 23:59:59 [rank 1] W two\nTraceback:\n  line\n[2026-02-01 00:00:01,5] [INFO] three\n",
@@ -26,7 +26,6 @@ def test_entries_are_in_the_order_of_time_over_midnight_and_starts(tmp_path: Pat
         job_71_0="2026-01-01 00:00:00 another job's\n",
     )
     assert list(merged(str(stem))) == [
-        "job: slurmstepd: requeued",
         "0: 2026-01-31 23:59:58 [rank 0] I one",
         "1: 2026-01-31 23:59:59 [rank 1] W two",
         "1: Traceback:",
@@ -34,6 +33,8 @@ def test_entries_are_in_the_order_of_time_over_midnight_and_starts(tmp_path: Pat
         "1: [2026-02-01 00:00:01,5] [INFO] three",
         "0: 2026-02-01 00:00:02 [rank 0] I four",
         "10: 2026-02-01 00:00:02 [rank 10] W five",
+        "job: slurmstepd: *** JOB 7 ON n1 CANCELLED AT 2026-02-01T00:00:03 DUE TO JOB REQUEUE ***",
+        "job: srun: forcing",
         "0: 2026-02-09 01:00:00 [rank 0] I again",
     ]
 
