@@ -1,9 +1,10 @@
-"""A real SLURM for all tests that want one."""
+"""A real SLURM and a real browser for all tests that want one."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.system.chromium import Browser, chromium
 from tests.system.slurm_cluster import SlurmCluster, slurm_cluster
 
 
@@ -14,3 +15,10 @@ def slurm() -> Iterator[SlurmCluster]:
         for name, value in cluster.environment.items():
             patch.setenv(name, value)
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    with chromium() as found:
+        yield found

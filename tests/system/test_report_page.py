@@ -1,27 +1,18 @@
 """The report of real runs in a real browser: what it draws, how it is steered, and what it asks the network for."""
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
-from pipeline.runtime.files import append_json_line, read_json_lines
+from pipeline.runtime.files import read_json_lines
 from pipeline.stages.report import write_report
-from pipeline.stages.report.live import server
 from tests.faults.runs import Job, losses, small_corpus_folder, write_recipe
-from tests.system.chromium import Browser, Page, chromium
-from tests.unit.stages.run_story import start_run, training_row
-from tests.zygote import ROOT
+from tests.system.charts import LOSS, axis, click, drag, focus, num_points, setting, texts
+from tests.system.chromium import Browser, Page
 
 STEPS = 60
-LOSS = "#chart-grid .chart:first-child"
 SPIKES = {"action": "rollback", "window_steps": 16, "threshold": 8, "consecutive_steps": 3}
 """Noise in samples of steps 44 to 46 lets the run go back."""
 FAULTY = {"faults": {"spikes": SPIKES}, "checkpoints": {"every_steps": 2, "keep_last": 6},
@@ -53,12 +44,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> list[Path]:
     return [faulty.with_suffix(""), plain.with_suffix("")]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
-
-
 @pytest.fixture
 def page(browser: Browser, runs: list[Path], tmp_path: Path) -> Iterator[Page]:
     """The page about the faulty run; whatever was done with it, nothing was wrong and nothing else was asked for."""
@@ -77,46 +62,6 @@ def opened(browser: Browser, path: Path) -> Iterator[Page]:
     yield page
     assert page.errors() == []
     assert page.requests() == [path.as_uri()]
-
-
-def num_points(page: Page, name: str = "training", selector: str = LOSS) -> int:
-    """Points of a line of a chart."""
-    path = f"{selector} path[data-name={json.dumps(name)}]"
-    return page.run(f"document.querySelector({json.dumps(path)}).getAttribute('d').split(/[ML]/).length - 1")
-
-
-def texts(page: Page, selector: str) -> list[str]:
-    return page.run(f"[...document.querySelectorAll({json.dumps(selector)})].map((one) => one.textContent)")
-
-
-def axis(page: Page) -> list[str]:
-    """What the loss chart's axis of steps says."""
-    return texts(page, f"{LOSS} text[text-anchor=middle]")
-
-
-def focus(page: Page, selector: str = f"{LOSS} .plot") -> None:
-    page.run(f"document.querySelector({json.dumps(selector)}).focus()")
-
-
-def drag(page: Page, start: float, end: float) -> None:
-    """Drag over the loss chart between two shares of its width."""
-    box = page.box(f"{LOSS} .plot")
-    y = box["y"] + box["height"] / 2
-    page.mouse("mouseMoved", box["x"] + start * box["width"], y)
-    page.mouse("mousePressed", box["x"] + start * box["width"], y)
-    page.mouse("mouseMoved", box["x"] + end * box["width"], y)
-    page.mouse("mouseReleased", box["x"] + end * box["width"], y)
-
-
-def setting(page: Page, name: str, value: str) -> None:
-    """Set a field, as if by hand."""
-    found = f"const e = document.getElementById('{name}'); e.value = '{value}';"
-    page.run(f"(() => {{ {found} for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind)); }})()")
-
-
-def click(page: Page, selector: str, clicks: int = 1) -> None:
-    box = page.box(selector)
-    page.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, clicks)
 
 
 def test_every_step_is_a_point_and_what_happened_is_marked(page: Page, runs: list[Path]) -> None:
@@ -263,67 +208,3 @@ def test_a_hostile_page_runs_nothing(browser: Browser, runs: list[Path], tmp_pat
     assert page.run("window.hit") is None
     assert num_points(page) == STEPS
     assert any("Content Security Policy" in error for error in page.errors())
-
-
-def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, corpus: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "run.yaml", corpus, duration={"steps": 100_000})
-    with Job(recipe, 2) as job:
-        job.wait_for_step(3)
-        command = live(job.run)
-        try:
-            address = command.stdout.readline().split(" ")[0]
-            page = browser.open(address)
-            page.run("window.isTheSame = true")
-            page.wait_until("document.querySelector('[role=status]')?.textContent === 'live'")
-            drawn = num_points(page)
-            page.wait_until(f"{steps_told(page)} > {drawn} + 20")
-            assert page.run("window.isTheSame")
-            assert num_points(page) > drawn
-            assert {url for url in page.requests() if not url.startswith("data:")} == {address, f"{address}data"}
-            assert page.errors() == []
-            command.send_signal(signal.SIGINT)
-            assert command.wait(60) == 130
-            page.wait_until("document.querySelector('[role=status]').textContent.startsWith('the server has ended')")
-        finally:
-            command.kill()
-            command.wait()
-        job.send(signal.SIGKILL, 0)
-        job.wait()
-
-
-def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, tmp_path: Path) -> None:
-    run = start_run(tmp_path / "run", tmp_path / "nothing")
-    with served(run) as address:
-        page = browser.open(address)
-        assert texts(page, f"{LOSS} .read") == ["None yet."]
-        append_json_line(run / "journal.jsonl", {"event": "start", "time": 1e9, "step": 0, "world_size": 2})
-        append_json_line(run / "metrics.jsonl", training_row(5, 1e9 + 4))
-        append_json_line(run / "metrics.jsonl", training_row(10, 1e9 + 6))
-        page.wait_until(f"document.querySelector('{LOSS} path[data-name=training]') !== null")
-        assert num_points(page) == 2
-        assert texts(page, "#goodput h2")[0].startswith("Goodput: ")
-        assert page.errors() == []
-
-
-@contextmanager
-def served(run: Path) -> Iterator[str]:
-    """The address of a live page that this process serves."""
-    with server(run, 0) as made:
-        thread = Thread(target=made.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{made.server_port}/"
-        finally:
-            made.shutdown()
-            thread.join()
-
-
-def steps_told(page: Page) -> str:
-    """A script whose value is the number of steps at the head."""
-    return "Number(document.querySelector('.figures dd').textContent.split(' ')[0].replaceAll(',', ''))"
-
-
-def live(run: Path) -> Any:
-    """`tarmac report --live` as a user starts it."""
-    words = ["-c", "import sys; from pipeline.cli import main; sys.exit(main())", "report", "--live", str(run)]
-    return subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)

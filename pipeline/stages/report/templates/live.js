@@ -1,11 +1,13 @@
 // A page that its run serves asks for what is new, and goes on from what it shows.
 const POLL_MILLISECONDS = 2000;
+const REST = 10; // as many times as long as an answer took nothing is asked: the run's machine has better to do
 const state = document.getElementById("state");
 const connection = html("p", "note");
 const markup = new Map(); // id of a section -> what the server sent of it last
 let version = "";
 
 async function poll() {
+  const asked = performance.now();
   try {
     const answer = await fetch("data", { headers: { "If-None-Match": version }, cache: "no-store" });
     if (answer.status === 200) {
@@ -17,7 +19,7 @@ async function poll() {
     if (!(error instanceof TypeError)) throw error; // fetch tells a lost connection so
     connection.textContent = "the server has ended; what is shown stays";
   }
-  setTimeout(poll, POLL_MILLISECONDS);
+  setTimeout(poll, Math.max(POLL_MILLISECONDS, REST * (performance.now() - asked)));
 }
 
 function take(news) {
