@@ -44,11 +44,12 @@ def measure(ranks: Ranks, folders: Iterable[str], needs_gpu: bool) -> Measures:
 
     Args:
         ranks: Which process this is.
-        folders: Must be writable.
+        folders: Must be writable, as TMPDIR must, where it is set.
         needs_gpu: Whether a rank without a GPU is a fault.
     """
     found = Measures(ranks.rank, host_name())
-    found.faults += [fault for folder in folders if (fault := _write_fault(Path(folder)))]
+    local = [os.environ["TMPDIR"]] if os.environ.get("TMPDIR") else []
+    found.faults += [fault for folder in (*folders, *local) if (fault := _write_fault(Path(folder)))]
     try:
         _measure_device(found, ranks.local_rank, needs_gpu)
     except RuntimeError as error:  # of CUDA: a GPU that fell off the bus, or whose memory has errors

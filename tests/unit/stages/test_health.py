@@ -70,8 +70,10 @@ def test_a_rank_that_never_came_is_looked_up() -> None:
 def test_a_folder_that_cannot_be_written_and_a_gpu_that_is_not_there_are_faults(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "file" / "below"))
     found = measure(Ranks(3, 1, 4), [str(tmp_path / "made"), str(tmp_path / "file")], needs_gpu=True)
     assert found.host == "n7"
     assert found.faults[0] == f"{tmp_path / 'file'} cannot be written: File exists"
-    assert found.faults[1].endswith("GPUs are visible, local rank 1 has none")
+    assert found.faults[1] == f"{tmp_path / 'file' / 'below'} cannot be written: Not a directory"
+    assert found.faults[2].endswith("GPUs are visible, local rank 1 has none")
     assert not list((tmp_path / "made").iterdir())
