@@ -143,6 +143,16 @@ class SlurmCluster(Config):
     log_dir: str = "runs/slurm"
     """Folder of the job's output files."""
 
+    @model_validator(mode="after")
+    def cache_is_seen(self) -> "SlurmCluster":
+        """A container sees the folder for caches."""
+        if self.cache_dir is None or self.container is None:
+            return self
+        seen = [mount.split(":")[1] for mount in self.container.mounts if ":" in mount]
+        if not any(f"{self.cache_dir}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):
+            raise ValueError(f"cache_dir ({self.cache_dir}) is in none of container.mounts; add one that it is in")
+        return self
+
 
 ProcessCluster = LocalCluster | DeepSpeedCluster | TorchrunCluster
 """Clusters on which `tarmac launch` lasts as long as the job."""

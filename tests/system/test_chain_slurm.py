@@ -3,9 +3,11 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline import cli
@@ -75,9 +77,28 @@ def test_prep_train_requeued_finetune_eval(slurm, chain, tmp_path: Path) -> None
     assert [row["model"] for row in figures["figures"]] == ["trained", "tuned"]
 
 
-def test_what_waits_for_a_step_that_failed_is_cancelled(slurm, chain, tmp_path: Path) -> None:
-    jobs = chain(prep=[f"sources.0.reader.paths=[{tmp_path}/none.jsonl]"])
+def test_a_killed_array_task_fails_prep_and_what_waits_for_it_and_the_same_chain_goes_on(
+    slurm, chain, tmp_path: Path
+) -> None:
+    jobs = chain()
+    wait_until(lambda: kill_array_task(slurm), tmp_path)
     wait_until(lambda: state(slurm, jobs["eval"]) == "CANCELLED", tmp_path)
     assert state(slurm, jobs["prep"]) == "FAILED"
     assert state(slurm, jobs["train"]) == state(slurm, jobs["finetune"]) == "CANCELLED"
     assert not (tmp_path / "train" / "config.yaml").exists()
+    again = chain()
+    wait_until(lambda: state(slurm, again["prep"]) in ("COMPLETED", "FAILED"), tmp_path)
+    assert state(slurm, again["prep"]) == "COMPLETED"
+    assert cli.main(["verify", str(tmp_path / "corpus")]) == 0
+
+
+def kill_array_task(slurm: SlurmCluster) -> bool:
+    """SIGKILL to a Python of a job array, as the kernel does where memory is short; whether there was one."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            variables = process.environ()
+            is_task = "SLURM_ARRAY_TASK_ID" in variables and slurm.environment.items() <= variables.items()
+            if is_task and process.name().startswith("python"):
+                process.kill()
+                return True
+    return False

@@ -222,6 +222,17 @@ def test_a_mount_that_is_none_is_refused(mount: str) -> None:
             plan_slurm(cluster, TRAIN, "python")
 
 
+def test_a_cache_folder_must_be_seen_in_the_container() -> None:
+    def values(*mounts: str) -> dict[str, Any]:
+        container = {"runtime": "pyxis", "image": "a", "mounts": mounts}
+        return SLURM.model_dump() | {"cache_dir": "/scratch/$USER/tarmac", "container": container}
+
+    for mounts in ([], ["/scratch:/elsewhere"], ["/scratch/$U:/scratch/$U"]):
+        with pytest.raises(ConfigError, match=r"cache_dir \(/scratch/\$USER/tarmac\) is in none of container\.mounts"):
+            validate(SlurmCluster, values(*mounts), "cluster.yaml")
+    assert validate(SlurmCluster, values("/scratch:/scratch:rw"), "cluster.yaml").cache_dir
+
+
 def test_a_cache_folder_that_a_shell_would_misread_is_refused() -> None:
     for folder in ("relative", "/a b", '/a"', "/`x`", "/$(x)"):
         with pytest.raises(ConfigError, match=r"cache_dir"):
@@ -237,15 +248,19 @@ def test_shown_plan_survives_a_shell() -> None:
 
 
 @pytest.mark.parametrize("text", ["plain", "it's $HOME", "two\nlines", '`x` "y" \\'])
-def test_script_sets_variables_and_words_exactly(text: str, tmp_path: Path) -> None:
-    """The generated script is run with a stand-in for srun that only starts its command, as srun does for one task."""
+@pytest.mark.parametrize("runtime", [None, "pyxis", "apptainer"])
+def test_script_sets_variables_and_words_exactly(text: str, runtime: Any, tmp_path: Path) -> None:
+    """The generated script is run with stand-ins for srun and apptainer that only start their command."""
+    container = Container(runtime=runtime, image=text, options=(f"--x={text}",)) if runtime else None
+    setup = (f"PATH={shlex.quote(str(tmp_path))}:$PATH",)
     cluster = SLURM.model_copy(
-        update={"health": None, "environment": {"VALUE": text}, "setup": (f"PATH={shlex.quote(str(tmp_path))}:$PATH",)}
+        update={"health": None, "environment": {"VALUE": text}, "setup": setup, "container": container}
     )
     programs = {
         "srun": 'while [[ $1 == --* ]]; do shift; done\nSLURM_PROCID=3 SLURM_LOCALID=1 SLURM_NTASKS=8 exec "$@"',
         "python": 'printf "%s\\0" "$VALUE" "$RANK" "$LOCAL_RANK" "$WORLD_SIZE" "$MASTER_ADDR" "${@: -1}"; exit 7',
         "scontrol": "echo first; echo second",
+        "apptainer": f'while [[ $1 != {shlex.quote(text)} ]]; do shift; done\nshift\nexec "$@"',
     }
     for name, content in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
