@@ -116,6 +116,7 @@ def test_a_killed_rank_is_told_by_both_machines(corpus: Path, tmp_path: Path) ->
     assert jobs[0].returncode == 1, said[0]
 
 
+@pytest.mark.timeout(900)
 def test_a_chain_is_stopped_in_its_middle_and_goes_on(tmp_path: Path) -> None:
     recipes = write_chain(tmp_path, num_steps=60)
     chain = write(tmp_path / "chain.yaml", {"chain": [{"recipe": str(path)} for path in recipes.values()]})
@@ -123,8 +124,7 @@ def test_a_chain_is_stopped_in_its_middle_and_goes_on(tmp_path: Path) -> None:
     jobs = launch(chain, cluster, [()])
     stop_once(jobs, tmp_path / "train", signal.SIGTERM)
     assert not (tmp_path / "finetune").exists()
-    for _ in range(2):  # the second finds everything done
-        finish(launch(chain, cluster, [()]))
+    finish(launch(chain, cluster, [()]))
     assert [row["event"] for row in events(tmp_path / "train", "start", "resume", "end")][:3] == [
         "start",
         "end",
@@ -132,4 +132,4 @@ def test_a_chain_is_stopped_in_its_middle_and_goes_on(tmp_path: Path) -> None:
     ]
     assert list(losses(tmp_path / "train")) == list(range(1, 61))
     assert list(losses(tmp_path / "finetune")) == [1, 2, 3]
-    assert len((tmp_path / "train" / "evaluations.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "train" / "evaluations.jsonl").read_text().splitlines()) == 1
