@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipeline import cli
+from tests.distributed.jobs import free_port
 from tests.faults.runs import events, last_step, losses
 from tests.integration.chain_recipes import write, write_chain
 from tests.system.slurm_cluster import SlurmCluster
@@ -32,7 +33,7 @@ def chain(slurm: SlurmCluster, recipes: dict[str, Path], tmp_path: Path, capsys)
     def submit(**overrides: list[str]) -> dict[str, str]:
         cluster = {"type": "slurm", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 1, "time": "0:20:00",
                    "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-                   "log_dir": str(tmp_path / "logs")}  # fmt: skip
+                   "log_dir": str(tmp_path / "logs"), "master_port": free_port(), "health": None}  # fmt: skip
         steps = [{"recipe": str(path), "overrides": overrides.get(name, [])} for name, path in recipes.items()]
         command = [str(write(tmp_path / "chain.yaml", {"chain": steps})), "--cluster",
                    str(write(tmp_path / "cluster.yaml", {"cluster": cluster}))]  # fmt: skip
