@@ -18,6 +18,7 @@ from tests.system.slurm_cluster import SlurmCluster
 
 STEPS = 120
 WAIT_SECONDS = 240
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
