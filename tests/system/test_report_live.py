@@ -62,7 +62,7 @@ def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, 
 def served(run: Path) -> Iterator[str]:
     """The address of a live page that this process serves."""
     with server(run, 0) as made:
-        thread = Thread(target=made.serve_forever)
+        thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield f"http://127.0.0.1:{made.server_port}/"

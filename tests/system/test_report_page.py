@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.report import write_corpus_report
 from pipeline.runtime.files import read_json_lines
 from pipeline.stages.report import write_report
 from tests.faults.runs import Job, losses, small_corpus_folder, write_recipe
 from tests.system.charts import LOSS, axis, click, drag, focus, num_points, setting, texts
-from tests.system.chromium import Browser, Page
+from tests.system.chromium import Browser, Page, install
 
 STEPS = 60
 SPIKES = {"action": "rollback", "window_steps": 16, "threshold": 8, "consecutive_steps": 3}
@@ -197,6 +198,23 @@ def test_everything_that_acts_can_be_reached_by_tab_and_has_a_name(page: Page) -
     ]
     assert len(acting) > 20
     assert [one for one in acting if not one.get("name", {}).get("value")] == []
+
+
+def test_the_page_of_a_corpus_is_whole_too(browser: Browser, corpus: Path, tmp_path: Path) -> None:
+    path = write_corpus_report(corpus, tmp_path / "corpus.html")
+    page = browser.open(path.as_uri(), 360, 800)
+    assert page.run("document.documentElement.scrollWidth") == 360
+    for expected in ("Light", "Dark", "Auto"):
+        click(page, "#theme")
+        assert texts(page, "#theme") == [expected]
+    assert page.errors() == []
+    assert page.requests() == [path.as_uri()]
+
+
+def test_without_chromium_and_root_it_is_told_what_is_missing(monkeypatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(RuntimeError, match="chromium is missing, and only root on Debian can install it"):
+        install()
 
 
 def test_a_hostile_page_runs_nothing(browser: Browser, runs: list[Path], tmp_path: Path) -> None:

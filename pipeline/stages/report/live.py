@@ -4,6 +4,7 @@ Two addresses, `/` and `/data`, which the page asks for what is new; no file is 
 host is refused: a page elsewhere may have had its own name point here.
 """
 
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,11 +58,18 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "tarmac", ""
+    timeout = 60
 
     def __init__(self, folder: Path, corpora: list[CorpusFacts], *arguments: object) -> None:
         """Take the connection; `arguments` are those of http.server."""
         self._folder, self._corpora = folder, corpora
         super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def handle(self) -> None:
+        """Answer until the page is closed, which it may be in the middle of an answer."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         """The page, or what its script asks for."""

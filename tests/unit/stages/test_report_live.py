@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -36,7 +37,7 @@ class Asked:
 def asked(tmp_path: Path) -> Iterator[Asked]:
     run = tell_run(tmp_path / "runs" / "demo", tmp_path / "corpus")
     with server(run, 0) as made:
-        thread = Thread(target=made.serve_forever)
+        thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield Asked(run, made.server_port)
         made.shutdown()
@@ -93,6 +94,16 @@ def test_a_run_whose_config_went_is_told_and_the_server_goes_on(asked: Asked) ->
     assert b"has no config.yaml; give the folder of a training run" in body
     config.write_text(text)
     assert asked.get("/data")[0].status == 200
+
+
+def test_a_page_that_is_closed_meanwhile_is_no_fault(asked: Asked, capfd) -> None:
+    with socket.create_connection((HOST, asked.port)) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+        gone.sendall(f"GET /data HTTP/1.1\r\nHost: {HOST}:{asked.port}\r\n\r\n".encode())
+    answer, _ = asked.get("/data")
+    assert answer.status == 200
+    assert answer.headers["Server"].strip() == "tarmac"
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_listens_beyond_the_loopback(asked: Asked) -> None:
