@@ -16,7 +16,7 @@ from pipeline.runtime.ranks import ranks_from_environment
 
 GROUPS = {
     "before a run": ("init", "prep", "data", "doctor", "health"),
-    "run": ("train", "finetune", "launch", "resume", "status", "stop"),
+    "run": ("train", "finetune", "launch", "resume", "status", "stop", "sync"),
     "use a run": ("eval", "generate", "export"),
     "look": ("report", "logs", "checkpoints", "explain", "verify"),
     "tools": ("schema", "completion"),

@@ -9,7 +9,7 @@ from pipeline.commands.arguments import add_acting, positive
 
 
 def add_running(commands: Any) -> None:
-    """Add `train`, `finetune`, `status` and `stop`."""
+    """Add `train`, `finetune`, `status`, `stop` and `sync`."""
     _add_training(commands)
     _add_runs(commands)
 
@@ -46,6 +46,15 @@ def _add_runs(commands: Any) -> None:
     stop.add_argument("run_folder", metavar="RUN", help="run folder")
     stop.add_argument("--wait", type=positive(float), default=0.0, metavar="S", help="seconds to wait for it (0)")
     stop.set_defaults(run=_stop)
+    sync = commands.add_parser(
+        "sync",
+        help="send Weights & Biases what it has not got of runs",
+        description="Send Weights & Biases all that runs could not send while they trained: offline, or without an"
+        " answer. All restarts of a run are one run there; what was sent is not sent again.",
+        epilog="Example: WANDB_API_KEY=… tarmac sync runs/demo",
+    )
+    sync.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    sync.set_defaults(run=_sync)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -90,3 +99,9 @@ def _stop(options: argparse.Namespace) -> None:
     from pipeline.stages.status import stop
 
     stop(options.run_folder, options.wait)
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from pipeline.stages.sync import sync
+
+    return sync(options.runs)

@@ -54,12 +54,20 @@ class Wandb(Config):
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """`auto`: online if a key is set in the environment, else offline."""
+    entity: str | None = None
+    """User or team; by default the key's own."""
     project: str = "tarmac"
     """Project name."""
+    name: str | None = None
+    """Name of the run; by default its folder's."""
     group: str | None = None
     """Group name."""
+    job_type: str | None = None
+    """Job type; by default the stage."""
     tags: tuple[str, ...] = ()
     """Tags."""
+    notes: str | None = None
+    """A few words on the run."""
 
 
 class Profile(Config):
@@ -78,7 +86,11 @@ class Tracking(Config):
 
     log_every_steps: PositiveInt = 10
     """Steps between two rows."""
+    per_rank: bool = False
+    """Whether rows also hold `rank/N/…`: each rank's own time and memory. Some thousand ranks make long rows."""
     wandb: Wandb = Wandb()
     """Weights & Biases."""
+    tensorboard: bool = False
+    """Whether event files for TensorBoard are written to `tensorboard/` in the run folder."""
     profile: Profile | None = None
     """Steps of which `profile/` in the run folder gets a trace; none by default."""

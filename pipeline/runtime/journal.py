@@ -16,7 +16,7 @@ _ONE_AT_A_TIME = Lock()
 
 class Journal:
     """`journal.jsonl` in a run folder: start, resume, phase, save, save_failed, upload,
-    upload_failed, spike, rollback, corrupt, end.
+    upload_failed, spike, skipped, rollback, corrupt, hang, end.
     """
 
     def __init__(self, folder: str | Path) -> None:

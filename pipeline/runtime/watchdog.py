@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.ranks import Ranks
 from pipeline.runtime.stacks import THREAD_NAME, Stacks, all_stacks, summary
@@ -60,7 +61,8 @@ class Watchdog:
             RunError: The run folder cannot be written.
         """
         self._doing, self._beats = "starting", 0
-        self._ranks, self._seconds, self._abort, self._answer_seconds = ranks, seconds, abort, answer_seconds
+        self._run, self._ranks, self._seconds = run, ranks, seconds
+        self._abort, self._answer_seconds = abort, answer_seconds
         self._tick = min(1.0, seconds / 10)
         self._quiet = 0.0
         self._closing, self._called = threading.Event(), threading.Event()
@@ -153,6 +155,7 @@ class Watchdog:
         """The lowest rank that told something sums up; the others stay till then: the first to exit ends the job."""
         if stacks.is_first():
             text = summary(stacks.answers())
+            _bounded(lambda: Journal(self._run).note("hang", reason=text), _LOG_SECONDS)
             _log.error("%s; stacks are in %s", text, stacks.folder)
             stacks.summarize(text)
             return

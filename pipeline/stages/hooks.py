@@ -108,7 +108,9 @@ class Hooks:
         lost = LostLock(pulse, around.lock)
         self.all: list[Hook] = [
             pulse, lost, self.ledger, self._metrics, skipped,
-            Stragglers(group, around.tracker, every, config.faults.straggler_ratio, folder),
+            Stragglers(
+                group, around.tracker, every, config.faults.straggler_ratio, folder, config.tracking.per_rank
+            ),
             *([self._spikes] if config.faults.spikes.action != "off" else []),
             *self._evaluation(), *self._samples(), self.saving, *self._profile(commit),
             StopHook(pulse, around.stop_request, StopFile(folder), self.saving.save),

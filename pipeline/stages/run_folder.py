@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config.load import dump, read_mapping, validate
 from pipeline.config.run import RunConfig
 from pipeline.errors import ConfigError, RunError
+from pipeline.runtime.code_version import code_version
 from pipeline.runtime.files import read_json_lines, write_text
 from pipeline.stages.seal import fixed_keys, flat_keys, require_seal
 
@@ -109,6 +110,7 @@ def environment() -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": sys.version.split()[0],
+        "code": code_version(),
         "versions": {package: version(package) for package in _PACKAGES},
     }
 

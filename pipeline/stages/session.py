@@ -46,6 +46,7 @@ from pipeline.train.hooks.checkpoints import tidy
 from pipeline.train.hooks.spikes import GoBack
 from pipeline.train.loop import StopTraining, run, steps
 from pipeline.train.schedule import learning_rate_share
+from pipeline.train.tracking.tensorboard import TensorBoard
 from pipeline.train.tracking.terminal import Terminal
 from pipeline.train.tracking.tracker import Composite, JsonLines
 from pipeline.train.tracking.wandb import WandbTracker
@@ -184,8 +185,8 @@ class Session:
             write_config: Makes the config that of the run, and says what of it changed; rank 0 calls it.
         """
         rollbacks = self._group.main_decides(lambda: read_rollbacks(self._folder))
+        tracker = self._group.agree(self._trackers)
         self._group.main_decides(lambda: self._write_start(len(rollbacks), write_config()))
-        tracker = self._trackers()
         around = Surroundings(
             self._config, self._data, self._engine, self._saver, tracker, self._flops, self._peak, stop_request,
             self._lock, self._watchdog.beat, self._facts,
@@ -195,6 +196,7 @@ class Session:
             feed = DataFeed(self._config, self._data.source, self._order, self._group, self._journal,
                             self._data.tokenizer.pad_id, self._data.noise)  # fmt: skip
             hooks = Hooks(around, feed, self._end, self._commit, rollbacks)
+            tracker.begin(self._commit.step if self._commit else 0)
             with self._ending(tracker, hooks):
                 try:
                     reason, exit_code = self._train(feed, hooks)
@@ -259,7 +261,7 @@ class Session:
             return
         if self._uploader is not None and exit_code == 0:
             self._uploader.finish(upload_seconds(self._config))
-        self._journal.note("end", step=hooks.saving.last_saved, reason=reason)
+        self._journal.note("end", step=hooks.saving.last_saved, reason=reason, status=exit_code)
         self._watchdog.beat("ending: W&B")
         tracker.finish(exit_code)
 
@@ -287,6 +289,8 @@ class Session:
             return Composite([])
         tracking = self._config.tracking
         trackers: list[Any] = [JsonLines(self._folder), Terminal(self._end.num_steps)]
+        if tracking.tensorboard:
+            trackers.append(TensorBoard(self._folder))
         if tracking.wandb.mode != "disabled":
             trackers.append(WandbTracker(self._folder, tracking.wandb, self._config.model_dump(mode="json")))
         return Composite(trackers)

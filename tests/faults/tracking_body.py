@@ -17,7 +17,7 @@ def main() -> None:
     folder, first, last, pause = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     set_up_logging(Ranks(0, 0, 1))
     begin = time.monotonic()
-    tracker = Composite([JsonLines(folder), WandbTracker(folder, Wandb(), {"seed": 1})])
+    tracker = Composite([JsonLines(folder), WandbTracker(folder, Wandb(), {"seed": 1, "stage": "pretrain"})])
     held_up = [time.monotonic() - begin]
     for step in range(first, last + 1):
         begin = time.monotonic()

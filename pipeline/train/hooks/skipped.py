@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.errors import DivergenceError, TarmacError
+from pipeline.runtime.journal import Journal
 from pipeline.runtime.logs import get_logger
 from pipeline.train.loop import StepInfo
 
@@ -55,6 +56,7 @@ class SkippedUpdates:
         if self._group.ranks.is_main:
             _log.warning("step %d: update skipped, %s not finite; %d in a row, and one more than %d end the run",
                          info.step, what, number, self._most)  # fmt: skip
+            Journal(self._run).note("skipped", step=info.step, what=what, in_a_row=number)
 
     def _not_finite(self, info: StepInfo) -> str:
         """What it is; every rank knows of its own losses only."""

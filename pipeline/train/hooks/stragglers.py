@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from pipeline.engine.memory import peak_memory_bytes
 from pipeline.engine.process_group import ProcessGroup
 from pipeline.runtime.logs import get_logger
 from pipeline.runtime.records import Records
@@ -21,7 +22,9 @@ class Stragglers:
     session compiles and does not count.
     """
 
-    def __init__(self, group: ProcessGroup, tracker: Tracker, every: int, ratio: float, folder: Path) -> None:
+    def __init__(
+        self, group: ProcessGroup, tracker: Tracker, every: int, ratio: float, folder: Path, tells_all: bool = False
+    ) -> None:
         """Set up; all ranks call it.
 
         Args:
@@ -30,8 +33,10 @@ class Stragglers:
             every: Steps between comparisons.
             ratio: A rank that takes more than so many times the median of the others is named in the log.
             folder: The run folder; rank 0 appends what each rank spent to its `ranks.jsonl`.
+            tells_all: Whether rows hold each rank's time and memory.
         """
         self._group, self._tracker, self._every, self._ratio = group, tracker, every, ratio
+        self._tells_all = tells_all
         self._hosts = group.gather(socket.gethostname())
         self._rows = Records(folder / "ranks.jsonl", synced=False)
         self._seconds, self._steps = 0.0, 0
@@ -51,6 +56,8 @@ class Stragglers:
             self._rows.close()
 
     def _compare(self, step: int) -> None:
+        if self._tells_all:
+            self._tell_all(step)
         seconds = self._group.gather(self._seconds / self._steps)
         if not self._group.ranks.is_main or len(seconds) == 1:
             return
@@ -64,6 +71,14 @@ class Stragglers:
                 "step %d: rank %d on host %s is slow: its own part of a step takes %.3f s, %.1f times others' median",
                 step, rank, self._hosts[rank], seconds[rank], ratio,
             )  # fmt: skip
+
+    def _tell_all(self, step: int) -> None:
+        mine = {"own_seconds": self._seconds / self._steps}
+        mine |= {f"{name}_bytes": float(used) for name, used in peak_memory_bytes().items()}
+        found = self._group.gather(mine)
+        row = {f"rank/{rank}/{name}": value for rank, one in enumerate(found) for name, value in one.items()}
+        if self._group.ranks.is_main:
+            self._tracker.log(step, row)
 
 
 def slowest(seconds: list[float]) -> tuple[int, float]:

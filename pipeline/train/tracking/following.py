@@ -1,15 +1,14 @@
-"""Which rows of `metrics.jsonl` Weights & Biases has not got yet, in a run that is killed, resumed and cut off."""
+"""Which lines of a run's files Weights & Biases has not got yet, in a run that is killed, resumed and cut off."""
 
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.runtime.files import write_json
 from pipeline.runtime.journal import Journal
-from pipeline.train.tracking.tracker import metrics_path
 
 Row = dict[str, Any]
 
@@ -17,52 +16,73 @@ FLUSH_SECONDS = 30.0
 """After so long W&B has tried to write what it got into its own file, which it does every 15 s."""
 
 
-class Following:
-    """Goes through the rows of a run, those of earlier sessions that were never handed over first.
+class Stream(NamedTuple):
+    """A file of a run's lines that W&B gets."""
 
-    What was handed over is the beginning of `metrics.jsonl`, up to a mark. A resumed run does steps again and gets the
+    name: str
+    """The file's."""
+    mark: str
+    """Name of the file that says how much of it was handed over."""
+    key: Callable[[Row], tuple[Hashable, float] | None]
+    """What a line is of, and a number; once each, where no rollback came between. None: W&B gets no such line."""
+
+
+ROWS = Stream("metrics.jsonl", "handed_over.json", lambda row: (tuple(row), row["step"]))
+
+
+class Following:
+    """Goes through the lines of a run, those of earlier sessions that were never handed over first.
+
+    What was handed over is the beginning of the file, up to a mark. A resumed run does steps again and gets the
     same rows: these are passed over. After a rollback, which the journal tells, steps of the same numbers are others.
     Of rows that W&B took just before it was killed some may be handed over twice.
     """
 
-    def __init__(self, run: Path, size: Callable[[], int]) -> None:
+    def __init__(self, run: Path, size: Callable[[], int], stream: Stream = ROWS) -> None:
         """Go on where the run folder's mark says; nothing was handed over if there is none.
 
         Args:
             run: The run folder.
             size: Bytes that W&B has in its own file by now.
+            stream: Which lines.
         """
-        self._metrics, self._mark, self._size = metrics_path(run), mark_path(run), size
+        self._path, self._mark, self._size = run / stream.name, mark_path(run, stream), size
+        self._key = stream.key
         self._branches = _Branches(run)
-        self._seen: defaultdict[tuple[int, tuple[str, ...]], set[int]] = defaultdict(set)
+        self._seen: defaultdict[tuple[int, Hashable], set[float]] = defaultdict(set)
         self._bytes = self._marked = 0
         self._grown_size, self._grown_at = size(), 0.0
         self._unsure: deque[_Unsure] = deque()
+        self.handed_over = 0
+        """Lines that were, in all sessions."""
         self._branches.look()
-        for line in _lines(self._metrics, 0, read_mark(self._mark)):
-            self._due(line)
+        for line in _lines(self._path, 0, read_mark(self._mark)):
+            self.handed_over += self._due(line) is not None
             self._bytes += len(line)
 
     def new(self) -> Iterator[Row]:
-        """Whole rows that came since it was called last; one counts as handed over when the next is asked for."""
-        lines, size = _lines(self._metrics, self._bytes), self._size()
+        """Whole lines that came since it was called last; one counts as handed over when the next is asked for."""
+        lines, size, before = _lines(self._path, self._bytes), self._size(), self.handed_over
         self._branches.look()  # afterwards: what is in these lines came later than the rollbacks before it
         for line in lines:
             row = self._due(line)
             if row is not None:
                 yield row
+                self.handed_over += 1
             self._bytes += len(line)
-        if lines:
+        if self.handed_over > before:
             self._unsure.append(_Unsure(time.monotonic() + FLUSH_SECONDS, self._bytes, size))
 
     def _due(self, line: bytes) -> Row | None:
-        """The row in a line; None if a kill left a part of one, or it is of a step done again."""
+        """The row in a line; None if a kill left a part of one, it is of a step done again, or not for W&B."""
         row = _row(line)
-        if row is None:
+        key = None if row is None else self._key(row)
+        if row is None or key is None:
             return None
-        steps = self._seen[self._branches.at(row["time"]), tuple(row)]
-        is_again = row["step"] in steps
-        steps.add(row["step"])
+        kind, number = key
+        numbers = self._seen[self._branches.at(row["time"]), kind]
+        is_again = number in numbers
+        numbers.add(number)
         return None if is_again else row
 
     def remember(self) -> None:
@@ -130,13 +150,13 @@ class _Branches:
         return sum(begun <= when for begun in self._begun)
 
 
-def mark_path(run: Path) -> Path:
-    """Where a run notes up to which row W&B has them."""
-    return run / "wandb" / "handed_over.json"
+def mark_path(run: Path, stream: Stream = ROWS) -> Path:
+    """Where a run notes up to which line W&B has them."""
+    return run / "wandb" / stream.mark
 
 
 def read_mark(path: Path) -> int:
-    """Bytes of rows that were handed over; 0 if nobody noted any, or the note is damaged."""
+    """Bytes of lines that were handed over; 0 if nobody noted any, or the note is damaged."""
     try:
         return int(json.loads(path.read_bytes())["bytes"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
@@ -160,4 +180,4 @@ def _row(line: bytes) -> Row | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and {"step", "time"} <= row.keys() else None
+    return row if isinstance(row, dict) and "time" in row and ("step" in row or "event" in row) else None

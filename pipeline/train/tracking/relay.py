@@ -1,4 +1,4 @@
-"""The relay: a process of its own that hands the rows of `metrics.jsonl` over to Weights & Biases.
+"""The relay: a process of its own that hands what a run's files say over to Weights & Biases.
 
 W&B may hang, raise what it likes or crash. Here nothing of that reaches training, which starts this process and reads
 its exit status; and what training is killed with does not reach W&B, which would lose the rows it holds in memory.
@@ -11,20 +11,25 @@ import os
 import select
 import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
+import psutil
 import wandb
 
-from pipeline.train.tracking.following import Following
+from pipeline.train.tracking.handover import Handover
 from pipeline.train.tracking.wandb import FINISH_SECONDS, NO_SESSION, UNSENT
 
 _INIT_SECONDS = 15
 _UPLOAD_SECONDS = 20
 _HANG_SECONDS = 60
 _POLL_SECONDS = 1.0
+_SUMMARIES = {"train/loss*": "min,last", "validation/*": "min,last", "perf/tokens_per_second": "max,last",
+              "perf/mfu": "max,last"}  # fmt: skip
+"""What W&B's table of runs shows of figures besides the last one."""
 _TRAINING = 0
 """Standard input, where training says at its end with which status."""
 
@@ -38,7 +43,7 @@ def main() -> NoReturn:
     folder = Path(order["folder"])
     _wait_for_others(folder)
     run = _session(order)
-    _relay(run, Following(folder, lambda: _written_bytes(run)), order["pid"])
+    _relay(run, Handover(run, folder, order["run"]["config"]), order["pid"])
 
 
 def _end(status: int, last_words: str = "") -> NoReturn:
@@ -69,31 +74,50 @@ def _session(order: dict[str, Any]) -> Any:
         finish_timeout=_UPLOAD_SECONDS, finish_timeout_raises=True,
         git_remote="none",  # its URL may hold a token
     )  # fmt: skip
+    os.environ.setdefault("WANDB_DATA_DIR", f"{order['folder']}/wandb/data")  # tables until they are sent
     try:
-        run = wandb.init(**order["run"], dir=order["folder"], resume="allow", settings=settings)
+        words = {**order["run"], "config": {**order["run"]["config"], "environment": _environment(order["folder"])}}
+        run = wandb.init(**words, dir=order["folder"], resume="allow", settings=settings)
     except (wandb.Error, OSError) as error:
         _end(NO_SESSION, _in_words(error))
-    run.define_metric("*", step_metric="step")
+    run._public_api = _Unasked  # W&B asks it of each artifact, and waits for the answer
+    for names, summary in {"*": None, **_SUMMARIES}.items():
+        run.define_metric(names, step_metric="step", summary=summary)
     return run
 
 
-def _written_bytes(run: Any) -> int:
-    """Length of the file that W&B keeps all rows in, online too."""
-    return sum(path.stat().st_size for path in Path(run.dir).parent.glob("*.wandb"))
+class _Unasked:
+    """In place of W&B's view of its server: nothing is known there of an artifact, and nobody waits for one."""
+
+    settings: ClassVar = {"entity": None, "project": None}
+
+    @staticmethod
+    def _expected_artifact_type(**of: Any) -> None:
+        """Any type will do."""
+
+    @staticmethod
+    def _set_artifact_save_handle(*of: Any) -> None:
+        """That it arrived is known to W&B's own process."""
 
 
-def _relay(run: Any, rows: Following, trainer: int) -> NoReturn:
+def _environment(folder: str) -> Any:
+    """What the run is made by: versions, commit, devices."""
+    with suppress(OSError, ValueError):
+        return json.loads(Path(folder, "environment.json").read_bytes())
+    return None
+
+
+def _relay(run: Any, handover: Handover, trainer: int) -> NoReturn:
     exit_code = None
     while exit_code is None:
         signal.alarm(_HANG_SECONDS)
         exit_code = _exit_code(trainer)
-        for row in rows.new():
-            metrics = {key: value for key, value in row.items() if key != "time" and value is not None}
-            run.log({**metrics, "_timestamp": row["time"]})
+        handover.go_on()
         with suppress(OSError):  # no room: some rows will be handed over twice
-            rows.remember()
+            handover.remember()
+    handover.take_leave()
     signal.alarm(int(FINISH_SECONDS) - 2)
-    _finish(run, rows, exit_code)
+    _finish(run, handover, exit_code)
 
 
 def _exit_code(trainer: int) -> int | None:
@@ -104,20 +128,33 @@ def _exit_code(trainer: int) -> int | None:
     return None if os.getppid() == trainer else 1
 
 
-def _finish(run: Any, rows: Following, exit_code: int) -> NoReturn:
-    status, last_words = 0, ""
+def _finish(run: Any, handover: Handover, exit_code: int) -> NoReturn:
+    sent: list[bool] = []
+    thread = threading.Thread(target=lambda: sent.append(_is_sent(run, exit_code)), daemon=True)
+    thread.start()
+    thread.join(_UPLOAD_SECONDS + 5)
+    if not sent:  # it waits for artifacts that nobody takes; its file has all by now
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+    with suppress(OSError):
+        handover.close()
+    if not any(sent):
+        _end(UNSENT, f"not all was sent within {_UPLOAD_SECONDS} s; send it with `tarmac sync {handover.folder}`")
+    if not run.offline:
+        for path in Path(run.dir).parent.glob("*.wandb"):  # as `wandb sync` marks it
+            path.with_suffix(".wandb.synced").touch()
+    _end(0)
+
+
+def _is_sent(run: Any, exit_code: int) -> bool:
+    """End W&B's run, and close its file; whether the server took everything in time."""
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
-        folder = Path(run.dir).parent
-        status = UNSENT
-        last_words = (
-            f"not all rows were sent within {_UPLOAD_SECONDS} s; send them with `wandb sync --include-online {folder}`"
-        )
-    wandb.teardown()  # only now its file is closed
-    with suppress(OSError):
-        rows.close()
-    _end(status, last_words)
+        return False
+    finally:
+        wandb.teardown()
+    return True
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ Metrics = Mapping[str, float | None]
 class Tracker(Protocol):
     """Takes rows of metrics, one or more per step."""
 
+    def begin(self, step: int) -> None:
+        """The run goes on behind a step, at a start or after a rollback: what was logged of later ones is void."""
+
     def log(self, step: int, metrics: Metrics) -> None:
         """Take the metrics of a step."""
 
@@ -26,6 +29,11 @@ class Composite:
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         """Join them."""
         self._trackers = tuple(trackers)
+
+    def begin(self, step: int) -> None:
+        """Pass on to each."""
+        for tracker in self._trackers:
+            tracker.begin(step)
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Pass on to each."""
@@ -44,6 +52,9 @@ class JsonLines:
     def __init__(self, folder: Path) -> None:
         """Append to the run's file."""
         self._rows = Records(metrics_path(folder), synced=True)
+
+    def begin(self, step: int) -> None:
+        """Rows that are void stay, and the journal tells which."""
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Append a row."""

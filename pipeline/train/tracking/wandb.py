@@ -54,11 +54,17 @@ class WandbTracker:
             mode = "online" if os.environ.get("WANDB_API_KEY") else "offline"
         self._folder = folder.resolve()
         self._tries = list(_TRIES[mode])
-        self._run = {"project": settings.project, "group": settings.group, "tags": settings.tags, "name": folder.name,
-                     "config": config}  # fmt: skip
+        self._run = {
+            "entity": settings.entity, "project": settings.project, "group": settings.group, "tags": settings.tags,
+            "job_type": settings.job_type or config["stage"], "notes": settings.notes,
+            "name": settings.name or folder.name, "config": config,
+        }  # fmt: skip
         self._order = {"folder": str(self._folder), "pid": os.getpid()}
         self._relay: _Relay | None = None
         self._start()
+
+    def begin(self, step: int) -> None:
+        """Nothing to do: the other process reads the journal."""
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Only see whether the rows are still fetched; they are in `metrics.jsonl`, or soon will be."""
@@ -98,8 +104,8 @@ class WandbTracker:
         if self._tries[0] == ended.mode:
             _log.warning("W&B failed (%s) and is started again; it gets all rows", ended.last_words())
         else:
-            _log.warning("W&B is offline (%s): rows go to %s; send them later with `wandb sync`",
-                         ended.last_words(), self._folder / "wandb" / "offline-run-*")  # fmt: skip
+            _log.warning("W&B is offline (%s): rows wait in %s; send them later with `tarmac sync %s`",
+                         ended.last_words(), self._folder / "wandb", self._folder)  # fmt: skip
         self._start()
 
     def _turn_off(self, reason: str) -> None:
