@@ -49,10 +49,11 @@ def without_rows(content: bytes, number: int) -> bytes:
             number -= 1
         else:
             kept.append(record)
-    return _written(content[:_FILE_HEADER_BYTES], kept)
+    return written(content[:_FILE_HEADER_BYTES], kept)
 
 
-def _written(header: bytes, kept: Iterable[bytes]) -> bytes:
+def written(header: bytes, kept: Iterable[bytes]) -> bytes:
+    """A file's bytes: its header and records."""
     content = bytearray(header)
     for record in kept:
         is_first = True
