@@ -22,4 +22,6 @@ def test_a_run_that_diverges_ends_with_the_documents_named(tmp_path: Path, corpu
     assert "Traceback" not in said
     assert [loss is None for loss in losses(job.run).values()][-3:] == [True] * 3
     assert rows(job.run / "metrics.jsonl")[-1]["train/skipped_updates"] >= 4
+    assert [event["in_a_row"] for event in events(job.run, "skipped")] == [1, 2, 3, 4]
+    assert events(job.run, "end")[-1]["status"] == 1
     assert not events(job.run, "save")  # weights that give no loss take no good checkpoint's place

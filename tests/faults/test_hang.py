@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.faults.runs import Job, write_recipe
+from tests.faults.runs import Job, events, write_recipe
 
 SECONDS = 15  # a start takes some, on a busy machine several
 
@@ -32,6 +32,8 @@ def test_a_rank_that_hangs_by_itself_shows_where(tmp_path: Path, corpus: Path) -
     recipe = write_recipe(tmp_path / "run.yaml", corpus, faults={"watchdog_seconds": SECONDS})
     with Job(recipe, call="tests.faults.injected:stuck", more=[1, 7]) as job:
         assert job.wait(90) == [86, 86]
+    (hang,) = events(job.run, "hang")
+    assert hang["reason"].startswith("hang: ")
     stacks = [(job.run / "stacks" / f"rank-{rank:05d}.txt").read_text() for rank in (0, 1)]
     assert "all_reduce" in stacks[0]  # waits for the other
     assert "all_reduce" not in stacks[1]
