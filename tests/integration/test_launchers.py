@@ -47,8 +47,13 @@ def launch(recipe: Path, cluster: Mapping[str, Any], machines: Sequence[Sequence
     ]
 
 
-def finish(jobs: Sequence[Any], status: int = 0) -> None:
-    said = [job.communicate(timeout=200)[1] for job in jobs]
+def finish(jobs: Sequence[Any], status: int = 0, seconds: float = 200) -> None:
+    """Wait for the commands; none is left behind."""
+    try:
+        said = [job.communicate(timeout=seconds)[1] for job in jobs]
+    finally:
+        for job in jobs:
+            job.terminate()
     assert [job.returncode for job in jobs] == [status] * len(jobs), "\n".join(said)
 
 
@@ -124,7 +129,7 @@ def test_a_chain_is_stopped_in_its_middle_and_goes_on(tmp_path: Path) -> None:
     jobs = launch(chain, cluster, [()])
     stop_once(jobs, tmp_path / "train", signal.SIGTERM)
     assert not (tmp_path / "finetune").exists()
-    finish(launch(chain, cluster, [()]))
+    finish(launch(chain, cluster, [()]), seconds=700)
     assert [row["event"] for row in events(tmp_path / "train", "start", "resume", "end")][:3] == [
         "start",
         "end",
