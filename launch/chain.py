@@ -83,7 +83,7 @@ def check_chain(chain: Chain, check: Check) -> None:
 def show_chain(chain: Chain) -> None:
     """Print what would be run; jobs that have no id yet are called by their steps' names."""
     for name, step in chain.steps.items():
-        plan, _ = step.plan()
+        plan = step.plan()
         after = [f"${{{one}}}" for one in chain.before[name]]
         words = " ".join([*map(shlex.quote, plan.command), *dependency(after)]) if chain.is_queued else ""
         print(f"# --- {name}: {words}".rstrip(": "))

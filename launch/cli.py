@@ -68,7 +68,7 @@ def launch(arguments: argparse.Namespace) -> int:
         return _launch_chain(arguments)
     step = load_step(arguments.config, arguments.overrides, arguments.cluster)
     if arguments.dry_run:
-        plan, _ = step.plan(arguments.node_rank)
+        plan = step.plan(arguments.node_rank)
         print(plan.shown(), end="")
         if step.job.is_parallel:
             arguments.show_memory(step.recipe, plan.num_ranks)

@@ -10,8 +10,7 @@ from launch.local import QUIET
 from launch.plan import Job, Machine, Plan, num_ranks, plan_single, variables
 from pipeline.config.cluster import DeepSpeedCluster
 from pipeline.errors import ConfigError, RunError
-
-_OF_THIS_MACHINE = "TORCH_EXTENSIONS_DIR"
+from pipeline.runtime.lock import LAUNCH
 
 
 def read_hosts(text: str, origin: str) -> dict[str, int]:
@@ -43,62 +42,59 @@ def plan_deepspeed(
         node_rank: Which of them this machine is, counted from 0; found by its name if not given.
 
     Raises:
-        RunError: This machine is none of them, or has fewer GPUs than its slots.
+        RunError: This machine is none of them, or has fewer GPUs than its slots; over ssh, a path needs quotes.
     """
     if not job.is_parallel:
         return plan_single(cluster, job, machine)
-    launcher = (
-        *(machine.python, *QUIET, "--hostfile", cluster.hostfile, "--no_local_rank"),
-        *("--master_addr", cluster.master_addr or next(iter(hosts)), "--master_port", str(cluster.master_port)),
-    )
-    plan = _over_ssh if cluster.ssh else _on_each
-    return plan(cluster, job, machine, hosts, node_rank, launcher)
-
-
-def _on_each(
-    cluster: DeepSpeedCluster,
-    job: Job,
-    machine: Machine,
-    hosts: Mapping[str, int],
-    node_rank: int | None,
-    launcher: tuple[str, ...],
-) -> Plan:
-    node = _node(hosts, machine, node_rank, cluster.hostfile)
-    name, slots = list(hosts.items())[node]
-    ranks = num_ranks(slots, cluster, machine, f"slots of {name} in {cluster.hostfile}")
-    command = (*launcher, "--no_ssh", "--node_rank", str(node), "--module", "pipeline.cli", *job.arguments)
-    return Plan(command, variables(cluster, machine, ranks), num_ranks=sum(hosts.values()), ranks_here=ranks)
-
-
-def _over_ssh(
-    cluster: DeepSpeedCluster,
-    job: Job,
-    machine: Machine,
-    hosts: Mapping[str, int],
-    node_rank: int | None,
-    launcher: tuple[str, ...],
-) -> Plan:
-    """`--force_multi`: a single host of the file may be another one than this."""
+    if not cluster.ssh:
+        return _on_each(cluster, job, machine, hosts, find_node(hosts, machine, node_rank, cluster.hostfile))
     if node_rank is not None:
         raise RunError(
             "--node-rank is for hosts that are not reached over ssh; leave it out, or set cluster.ssh: false"
         )
-    here = variables(cluster, machine, max(hosts.values()))
-    there = {name: value for name, value in here.items() if name != _OF_THIS_MACHINE or name in cluster.environment}
-    port = ("--ssh_port", str(cluster.ssh_port)) if cluster.ssh_port else ()
-    command = (
-        *launcher,
-        *port,
-        "--force_multi",
-        "--launcher",
-        "pdsh",
-        "--module",
-        "launch.remote",
-        encoded(job, there),
+    return _over_ssh(cluster, job, machine, hosts)
+
+
+def _launcher(cluster: DeepSpeedCluster, machine: Machine, hosts: Mapping[str, int]) -> tuple[str, ...]:
+    return (
+        *(machine.python, *QUIET, "--hostfile", cluster.hostfile, "--no_local_rank"),
+        *("--master_addr", cluster.master_addr or next(iter(hosts)), "--master_port", str(cluster.master_port)),
     )
+
+
+def _on_each(cluster: DeepSpeedCluster, job: Job, machine: Machine, hosts: Mapping[str, int], node: int) -> Plan:
+    name, slots = list(hosts.items())[node]
+    ranks = num_ranks(slots, cluster, machine, f"slots of {name} in {cluster.hostfile}")
+    launcher = (*_launcher(cluster, machine, hosts), "--no_ssh", "--node_rank", str(node))
+    command = (*launcher, "--module", "pipeline.cli", *job.arguments)
+    return Plan(command, variables(cluster, machine, ranks), num_ranks=sum(hosts.values()), ranks_here=ranks)
+
+
+def _over_ssh(cluster: DeepSpeedCluster, job: Job, machine: Machine, hosts: Mapping[str, int]) -> Plan:
+    """What was found out about this machine stays here: `launch.remote` looks at that of the rank.
+
+    `--force_multi`: a single host of the file may be another one than this.
+    """
+    _check_unquoted({"the working folder": machine.folder, "Python": machine.python})
+    here = variables(cluster, machine, max(hosts.values()))
+    there = {name: here[name] for name in ("OMP_NUM_THREADS", *cluster.environment)}
+    port = ("--ssh_port", str(cluster.ssh_port)) if cluster.ssh_port else ()
+    word = encoded(job, {**there, LAUNCH: machine.launch})
+    launcher = (*_launcher(cluster, machine, hosts), *port, "--force_multi", "--launcher", "pdsh")
+    command = (*launcher, "--module", "launch.remote", word)
     shown = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(there.items()))
     about = f"each rank runs: {shown} {shlex.join(['python', '-m', 'pipeline.cli', *job.arguments])}"
     return Plan(command, here, num_ranks=sum(hosts.values()), about=about.replace("\n", "\n# "))
+
+
+def _check_unquoted(paths: Mapping[str, str]) -> None:
+    """Raise RunError if a path is changed on its way: DeepSpeed quotes none, and pdsh fills in what stands behind %."""
+    for name, path in paths.items():
+        if not re.fullmatch(r"[\w@+=:,./-]+", path):
+            raise RunError(
+                f"{name} is {path!r}, and DeepSpeed's launcher sends it over ssh without quotes; use a path of letters,"
+                " digits and ./_-, or set cluster.ssh: false"
+            )
 
 
 def encoded(job: Job, environment: Mapping[str, str]) -> str:
@@ -107,7 +103,8 @@ def encoded(job: Job, environment: Mapping[str, str]) -> str:
     return base64.urlsafe_b64encode(content.encode()).decode()
 
 
-def _node(hosts: Mapping[str, int], machine: Machine, node_rank: int | None, origin: str) -> int:
+def find_node(hosts: Mapping[str, int], machine: Machine, node_rank: int | None, origin: str) -> int:
+    """Which of the hosts this machine is, by its name if not given. Raises RunError if it is none of them."""
     names = list(hosts)
     if node_rank is None:
         short = machine.name.partition(".")[0]

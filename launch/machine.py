@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -14,16 +15,19 @@ def this_machine() -> Machine:
     """The facts about the machine this runs on."""
     return Machine(
         python=sys.executable,
-        gpus=_num_gpus(),
+        gpus=num_gpus(),
         cores=len(os.sched_getaffinity(0)),
         free_port=free_port(),
         extensions=str(extensions_folder()),
         environment=dict(os.environ),
         name=socket.gethostname(),
+        folder=os.getcwd(),
+        launch=secrets.token_hex(8),
     )
 
 
-def _num_gpus() -> int:
+def num_gpus() -> int:
+    """GPUs that this process may use."""
     import torch  # seconds to import, so only when a job is started
 
     return torch.cuda.device_count()

@@ -61,6 +61,10 @@ class Machine:
     """The environment variables of this process."""
     name: str = "localhost"
     """The machine's name."""
+    folder: str = "/"
+    """The working folder."""
+    launch: str = ""
+    """A name for this launch that no other one has."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.hostfile import plan_deepspeed, read_hosts
+from launch.hostfile import find_node, plan_deepspeed, read_hosts
 from launch.local import plan_local
 from launch.plan import Job, Machine, Plan
 from launch.record import keep, keep_log
@@ -21,7 +21,7 @@ from pipeline.config.cluster import (
 )
 from pipeline.config.load import read_mapping, validate
 from pipeline.config.stages import load_stage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,13 @@ class Step:
     cluster_path: str
     """The file that says so."""
 
-    def plan(self, node_rank: int | None = None) -> tuple[Plan, Machine | None]:
-        """What will be started, and the machine that it is meant for unless SLURM chooses. Raises TarmacError."""
+    def plan(self, node_rank: int | None = None) -> Plan:
+        """What will be started. Raises TarmacError."""
         if isinstance(self.cluster, SlurmCluster):
-            return plan_slurm(self.cluster, self.job, sys.executable), None
+            return plan_slurm(self.cluster, self.job, sys.executable)
         from launch.machine import this_machine
 
-        machine = this_machine()
-        return _plan_here(self.cluster, self.job, machine, node_rank), machine
+        return _plan_here(self.cluster, self.job, this_machine(), node_rank)
 
     def keep(self) -> None:
         """Keep how the run is launched, so that its folder is enough to launch it again. Raises RunError."""
@@ -69,14 +68,21 @@ def load_cluster(path: str) -> ProcessCluster | SlurmCluster:
 
 
 def run_step(step: Step, node_rank: int | None = None) -> int:
-    """Run a step here, to its end; the exit status. Of several machines the first runs what is one process."""
+    """Run a step here, to its end; the exit status. Of several machines the first runs what is one process.
+
+    Raises:
+        TarmacError: It cannot be started here, or which of several machines this is must be known and is not.
+    """
+    from launch.machine import this_machine
     from launch.run import run_here
 
+    assert not isinstance(step.cluster, SlurmCluster)
+    machine = this_machine()
+    node_rank = _node_rank(step.cluster, step.job, machine, node_rank)
     if node_rank and not step.job.is_parallel:
         print(f"{step.job.stage} is one process, on the machine of --node-rank 0; nothing to do here", file=sys.stderr)
         return 0
-    plan, machine = step.plan(node_rank)
-    assert machine is not None
+    plan = _plan_here(step.cluster, step.job, machine, node_rank)
     if not node_rank:
         step.keep()
     return run_here(plan, machine, step.job.output)
@@ -85,12 +91,24 @@ def run_step(step: Step, node_rank: int | None = None) -> int:
 def submit_step(step: Step, after: Sequence[str] = ()) -> str:
     """Submit a step to SLURM, to start when other jobs have succeeded; the job's id. Raises TarmacError."""
     assert isinstance(step.cluster, SlurmCluster)
-    plan, _ = step.plan()
+    plan = step.plan()
     step.keep()
     number = submit(plan, step.cluster.log_dir, after)
     if step.job.is_parallel:
         keep_log(step.job.output, f"{step.cluster.log_dir}/{job_name(step.job)}-{number}")
     return number
+
+
+def _node_rank(cluster: ProcessCluster, job: Job, machine: Machine, node_rank: int | None) -> int | None:
+    """Which of several machines that are each given the command this is, where that is known."""
+    if isinstance(cluster, DeepSpeedCluster) and not cluster.ssh:
+        return find_node(_hosts(cluster), machine, node_rank, cluster.hostfile)
+    if isinstance(cluster, TorchrunCluster) and cluster.nodes > 1 and node_rank is None and not job.is_parallel:
+        raise RunError(
+            f"{job.stage} is one process, and the command may be given on each of cluster.nodes ({cluster.nodes});"
+            " give --node-rank, 0 where it is to run"
+        )
+    return node_rank
 
 
 def _plan_here(cluster: ProcessCluster, job: Job, machine: Machine, node_rank: int | None) -> Plan:

@@ -14,6 +14,9 @@ from typing import Any
 from pipeline.errors import RunError
 from pipeline.runtime.logs import get_logger
 
+LAUNCH = "TARMAC_LAUNCH"
+"""The variable that names the launch which a process belongs to, where one does."""
+
 _RECORD_BYTES = 512
 _HEARTBEATS_TO_WATCH = 3
 
@@ -165,6 +168,12 @@ def holder(folder: str | Path) -> str | None:
     return _owner(content) if is_alive else None
 
 
+def launch_of(folder: str | Path) -> str | None:
+    """Which launch the process belongs to that is written in a folder's lock, alive or not. Raises OSError."""
+    launch = _parse((Path(folder) / "lock").read_bytes()[:_RECORD_BYTES]).get("launch")
+    return None if launch is None else str(launch)
+
+
 def _this_process() -> dict[str, Any]:
     """Who this process is: no other one, on any host, before or after, has an equal record."""
     return {
@@ -173,6 +182,7 @@ def _this_process() -> dict[str, Any]:
         "started": _started(os.getpid()),
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "pid_namespace": os.readlink("/proc/self/ns/pid"),
+        "launch": os.environ.get(LAUNCH),
     }
 
 

@@ -14,9 +14,13 @@ class StopFile:
         self._path = Path(folder) / "stop"
         self._looked_at = -_LOOK_SECONDS
 
-    def ask(self) -> None:
-        """Put it there. Raises OSError."""
-        self._path.touch()
+    def ask(self) -> bool:
+        """Put it there; whether nobody had yet. Raises OSError."""
+        try:
+            self._path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def is_there(self) -> bool:
         """Whether somebody put it there; looked for once a second at most, as the folder may be far away."""

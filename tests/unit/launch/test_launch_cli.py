@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,15 @@ def test_recipes_and_cluster_files_are_told_apart(recipe: str) -> None:
         tarmac("launch", recipe, "--cluster", recipe)
     with pytest.raises(ConfigError, match=r"local\.yaml: stage is missing, so this is no recipe"):
         tarmac("launch", cluster("local"), "--cluster", cluster("local"))
+
+
+def test_of_several_machines_one_runs_what_is_one_process(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hosts").write_text(f"elsewhere slots=1\n{socket.gethostname()} slots=1\n")
+    Path("hosts.yaml").write_text("cluster: {type: deepspeed, hostfile: hosts, ssh: false}")
+    assert tarmac("launch", recipe, "--cluster", "hosts.yaml") == 0
+    assert "export is one process, on the machine of --node-rank 0; nothing to do here" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"export is one process, .* cluster\.nodes \(2\); give --node-rank, 0 where"):
+        tarmac("launch", recipe, "--cluster", cluster("torchrun"))

@@ -24,7 +24,7 @@ TRAIN = Job(
 )
 EXPORT = Job("export", "configs/export/demo.yaml")
 PREP = Job("prep", "configs/data_prep/stdlib.yaml")
-MACHINE = Machine("/opt/python", gpus=0, cores=8, free_port=41000, extensions="/cache/ops", environment={})
+MACHINE = Machine("/opt/python", gpus=0, cores=8, free_port=41000, extensions="/cache/ops", environment={}, launch="a1")
 HOSTS = {"first": 2, "second": 4}
 LOCAL = LocalCluster(type="local")
 SLURM = SlurmCluster(
@@ -96,7 +96,14 @@ def test_what_goes_over_ssh_is_one_word_that_comes_back_as_it_was() -> None:
     assert shlex.quote(plan.command[-1]) == plan.command[-1]
     content = json.loads(base64.urlsafe_b64decode(plan.command[-1]))
     assert content["arguments"] == TRAIN.arguments
-    assert content["environment"] == {"A": "it's 100% $HOME", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "2"}
+    assert content["environment"] == {"A": "it's 100% $HOME", "OMP_NUM_THREADS": "2", "TARMAC_LAUNCH": "a1"}
+
+
+@pytest.mark.parametrize("change", [{"folder": "/my runs"}, {"python": "/it's/python"}, {"folder": "/100%n"}])
+def test_a_path_that_does_not_survive_ssh_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(RunError, match=r"is .*, and DeepSpeed's launcher sends it over ssh without quotes; use a path"):
+        plan_deepspeed(hostfile(), TRAIN, replace(MACHINE, **change), HOSTS, None)  # type: ignore[arg-type]
+    plan_deepspeed(hostfile(ssh=False), TRAIN, replace(MACHINE, **change), HOSTS, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
