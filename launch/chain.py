@@ -113,8 +113,11 @@ def submit_chain(chain: Chain) -> None:
         for name, step in chain.steps.items():
             jobs[name] = submit_step(step, [jobs[one] for one in chain.before[name]])
     except TarmacError as error:
-        cancel(list(jobs.values()))
-        raise type(error)(f"step {name}: {error}; the jobs of the steps before it were cancelled") from error
+        told = cancel(list(jobs.values()))
+        raise type(error)("; ".join(filter(None, [f"step {name}: {error}", told]))) from error
+    except BaseException:  # Ctrl-C, too, leaves no half of a chain
+        print(f"tarmac: step {name} was not submitted; {cancel(list(jobs.values()))}".rstrip("; "), file=sys.stderr)
+        raise
     rows = [(name, jobs[name], ", ".join(chain.before[name]) or "–", _told(step)) for name, step in chain.steps.items()]
     print(f"chain {chain.path}:")
     for line in _lines([("step", "job", "after", "command"), *rows]):

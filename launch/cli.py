@@ -19,6 +19,7 @@ _EPILOG = """examples:
 The recipe's stage decides what is run. On SLURM the command submits the job and prints its id; else it lasts as long
 as the job and ends with its exit status, and INT, TERM and USR1 are forwarded to the ranks.
 """
+_NODE = "which of several machines this is, from 0, where each is given the command"
 
 
 def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,10 +34,16 @@ def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     words = "values that replace the recipe's"
     parser.add_argument("overrides", metavar="section.key=value", nargs="*", default=[], help=words)
     parser.add_argument("--cluster", required=True, metavar="YAML", help="where to run, see configs/cluster")
-    node = "which of several machines this is, from 0, where each is given the command"
-    parser.add_argument("--node-rank", type=_node_rank, metavar="N", help=node)
+    parser.add_argument("--node-rank", type=_node_rank, metavar="N", help=_NODE)
     parser.add_argument("--dry-run", action="store_true", help="print what would be run")
     parser.set_defaults(run=launch)
+    _add_resume(commands, parser)
+    _add_logs(commands)
+
+
+def _add_resume(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", parser: argparse.ArgumentParser
+) -> None:
     again = commands.add_parser(
         "resume",
         help="launch a run again, from its folder alone",
@@ -45,8 +52,11 @@ def add_launch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Example: tarmac resume runs/demo",
     )
     again.add_argument("run_folder", metavar="RUN", help="run folder")
-    again.add_argument("--node-rank", type=_node_rank, metavar="N", help=node)
+    again.add_argument("--node-rank", type=_node_rank, metavar="N", help=_NODE)
     again.set_defaults(run=lambda arguments: resume(arguments, parser))
+
+
+def _add_logs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     logs = commands.add_parser(
         "logs",
         help="what all ranks of a SLURM job said, in the order of time",

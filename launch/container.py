@@ -1,7 +1,8 @@
 """A container around each task of a SLURM job, as words of a batch script that runs in the working folder."""
 
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.config.cluster import Container
 from pipeline.errors import ConfigError
@@ -38,6 +39,23 @@ def wrapped(container: Container | None, command: Sequence[str], has_gpus: bool)
     binds = " ".join(["--bind", _HERE, *(f"--bind {shlex.quote(mount)}" for mount in _mounts(container))])
     options = " ".join([*(["--nv"] if has_gpus else []), binds, '--pwd "$PWD"', *map(shlex.quote, container.options)])
     return f"apptainer exec {options} {shlex.quote(container.image)} \\\n  {shlex.join(command)}"
+
+
+def check_seen(container: Container | None, places: Mapping[str, str]) -> None:
+    """Raise ConfigError if a place, by the key that names it, is in no mount: it would be written into the container.
+
+    The working folder is this process's, in which SLURM starts the job.
+    """
+    if container is None:
+        return
+    seen = [os.getcwd(), *(mount.split(":")[1] for mount in _mounts(container))]
+    for key, place in places.items():
+        path = f"{os.path.abspath(place)}/"
+        if not any(path.startswith(f"{folder.rstrip('/')}/") for folder in seen):
+            raise ConfigError(
+                f"{key} ({place}) is neither in the working folder nor in one of cluster.container.mounts; add one"
+                " that it is in, or it is gone with the container"
+            )
 
 
 def _mounts(container: Container) -> Sequence[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from launch.record import kept_logs
 from pipeline.errors import RunError
 
+_BLOCK_BYTES = 1 << 14
 _STAMP = re.compile(r"(?:^\[?|\*\*\* .* AT )(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)")
 """Of a rank, of DeepSpeed, and in SLURM's own lines."""
 
@@ -60,14 +61,26 @@ def _files(stem: Path) -> Iterator[tuple[Path, int]]:
 def _entries(path: Path, rank: int) -> Iterator[Entry]:
     """The entries of a file, which is in the order of time; what comes before the first stamp has that one's."""
     time, lines = "", []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            stamp = _STAMP.search(line)
-            if stamp and time:
-                yield Entry(time, rank, "".join(lines))
-                lines = []
-            if stamp:
-                time = max(time, stamp[1].replace("T", " "))
-            lines.append(line)
+    for line in _lines(path):
+        stamp = _STAMP.search(line)
+        if stamp and time:
+            yield Entry(time, rank, "".join(lines))
+            lines = []
+        if stamp:
+            time = max(time, stamp[1].replace("T", " "))
+        lines.append(line)
     if lines:
         yield Entry(time, rank, "".join(lines))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file that is open only while some are read: a job has more files than a process may open."""
+    offset = 0
+    while True:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            block = b"".join(file.readlines(_BLOCK_BYTES))
+        if not block:
+            return
+        offset += len(block)
+        yield from block.decode(errors="replace").splitlines(keepends=True)

@@ -42,6 +42,11 @@ class Job:
         """Whether it runs as several ranks."""
         return self.stage in PARALLEL_STAGES
 
+    @property
+    def runs_a_model(self) -> bool:
+        """Whether it has a use for GPUs."""
+        return self.stage != "prep"
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path, PurePath
 from string import Template
 
-from launch.container import srun_options, wrapped
+from launch.container import check_seen, srun_options, wrapped
 from launch.plan import Job, Plan, check_environment, check_single_lines, exports
 from launch.slurm_variables import caches, dump_file, flight_recorder
 from pipeline.config.cluster import SlurmCluster
@@ -67,6 +67,7 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         python: The interpreter to use when the cluster's `setup` does not choose one.
     """
     check_environment(cluster.environment)
+    check_seen(cluster.container, {"output": job.output, "cluster.log_dir": cluster.log_dir})
     tasks = cluster.nodes * cluster.gpus_per_node if job.is_parallel else 1
     cores = cluster.cpus_per_task if job.is_parallel else cluster.cpus_per_task * cluster.gpus_per_node
     variables = {"OMP_NUM_THREADS": str(cores), **cluster.environment}
@@ -86,7 +87,7 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         make_cache='mkdir -p \\"\\$TMPDIR\\"; ' if cluster.cache_dir else "",
         container=srun_options(cluster.container, [*variables, "MASTER_ADDR", "MASTER_PORT"]),
         health=_health(cluster, job, python) if job.is_parallel else "",
-        command=_command(cluster, python, job.arguments, job.is_parallel or job.stage != "prep"),
+        command=_command(cluster, python, job.arguments, job.runs_a_model),
         requeue=_requeue(cluster, job),
     )
     return Plan(("sbatch", "--parsable"), {}, script, tasks)
@@ -138,7 +139,7 @@ def _template() -> Template:
 
 def _directives(cluster: SlurmCluster, job: Job, cores: int) -> list[str]:
     """The options of sbatch, which reads quotes as a shell does."""
-    nodes, gpus = (cluster.nodes, cluster.gpus_per_node) if job.is_parallel else (1, int(job.stage != "prep"))
+    nodes, gpus = (cluster.nodes, cluster.gpus_per_node) if job.is_parallel else (1, int(job.runs_a_model))
     named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint", "exclude")}
     check_single_lines({**named, "log_dir": cluster.log_dir})
     options = {
@@ -176,10 +177,15 @@ def submit(plan: Plan, log_dir: str, after: Sequence[str] = ()) -> str:
         after: Ids of the jobs that must have succeeded before it starts.
 
     Raises:
-        RunError: SLURM does not take it.
+        RunError: The folder cannot be made, or SLURM does not take the job.
     """
     assert plan.script is not None
-    Path(log_dir).mkdir(parents=True, exist_ok=True)  # SLURM drops a job's output if its folder is absent
+    try:
+        Path(log_dir).mkdir(parents=True, exist_ok=True)  # SLURM drops a job's output if its folder is absent
+    except OSError as error:
+        raise RunError(
+            f"cluster.log_dir ({log_dir}) cannot be made: {error.strerror}; choose another folder"
+        ) from error
     try:
         command = (*plan.command, *dependency(after))
         result = subprocess.run(command, input=plan.script, capture_output=True, text=True)
@@ -193,7 +199,15 @@ def submit(plan: Plan, log_dir: str, after: Sequence[str] = ()) -> str:
     return result.stdout.strip().partition(";")[0]
 
 
-def cancel(jobs: Sequence[str]) -> None:
-    """Take jobs out of the queue."""
-    if jobs:
-        subprocess.run(["scancel", *jobs], capture_output=True)
+def cancel(jobs: Sequence[str]) -> str:
+    """Take jobs out of the queue; what is to be said of that, nothing if there are none."""
+    if not jobs:
+        return ""
+    try:
+        result = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
+        refused = result.stderr.strip() or f"status {result.returncode}" if result.returncode else ""
+    except OSError as error:
+        refused = str(error.strerror)
+    if refused:
+        return f"the steps before it may still be queued, as scancel failed ({refused}): scancel {' '.join(jobs)}"
+    return "the jobs of the steps before it were cancelled"

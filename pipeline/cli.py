@@ -1,6 +1,9 @@
 """The `tarmac` command. Nothing heavy is imported before a command runs; only here do errors become exit statuses."""
 
 import argparse
+import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status: int | None = options.run(options)
+        sys.stdout.flush()
     except TarmacError as error:
         from pipeline.corpus.remote.urls import shown
 
@@ -42,7 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # at its end Python would try once more
+        return 128 + signal.SIGPIPE
     return status or 0
+
+
+def _reader_is_gone() -> bool:
+    """Whether who read what is printed has seen enough, as `head` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def command_line() -> ArgumentParser:

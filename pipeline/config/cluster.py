@@ -145,8 +145,8 @@ class SlurmCluster(Config):
 
     @model_validator(mode="after")
     def cache_is_seen(self) -> "SlurmCluster":
-        """A container sees the folder for caches."""
-        if self.cache_dir is None or self.container is None:
+        """A container sees the folder for caches, as far as its name tells where that is."""
+        if self.cache_dir is None or self.cache_dir.startswith("$") or self.container is None:
             return self
         seen = [mount.split(":")[1] for mount in self.container.mounts if ":" in mount]
         if not any(f"{self.cache_dir}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):

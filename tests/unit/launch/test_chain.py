@@ -109,6 +109,55 @@ def test_nothing_is_left_in_the_queue_if_slurm_refuses_a_step(tmp_path: Path) ->
     assert Path("cancelled").read_text() == "100 101\n"
 
 
+def test_without_a_step_before_it_nothing_is_said_of_cancelling(tmp_path: Path) -> None:
+    install_program(tmp_path, "sbatch", 'echo "error: no account" >&2; exit 1')
+    with pytest.raises(RunError, match=r"^step prep: sbatch refused the job .* --dry-run shows the script$"):
+        launch(whole())
+
+
+def test_jobs_that_could_not_be_cancelled_are_named(tmp_path: Path) -> None:
+    install_program(tmp_path, "sbatch", COUNTING + '[ "$number" -lt 2 ] || exit 1')
+    install_program(tmp_path, "scancel", 'echo "no controller" >&2; exit 1')
+    with pytest.raises(RunError, match=r"may still be queued, as scancel failed \(no controller\): scancel 100 101$"):
+        launch(whole())
+
+
+def test_a_log_folder_that_cannot_be_made_leaves_no_half_of_a_chain(tmp_path: Path) -> None:
+    install_program(tmp_path, "sbatch", COUNTING)
+    install_program(tmp_path, "scancel", 'echo "$@" > cancelled')
+    Path("file").touch()
+    slurm = yaml.safe_load(Path(cluster("slurm")).read_text())
+    slurm["cluster"]["log_dir"] = "file"
+    Path("other.yaml").write_text(yaml.safe_dump(slurm))
+    with pytest.raises(RunError, match=r"^step train: cluster\.log_dir \(file\) cannot be made: File exists; choose"):
+        launch(chain({"recipe": "prep.yaml"}, {"recipe": "train.yaml", "cluster": "other.yaml"}))
+    assert Path("cancelled").read_text() == "100\n"
+
+
+def test_an_interrupted_submission_leaves_no_half_of_a_chain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install_program(tmp_path, "sbatch", COUNTING + '[ "$number" -lt 1 ] || { kill -s INT "$PPID"; sleep 5; }')
+    install_program(tmp_path, "scancel", 'echo "$@" > cancelled')
+    with pytest.raises(KeyboardInterrupt):
+        launch(whole())
+    assert Path("cancelled").read_text() == "100\n"
+    said = "tarmac: step train was not submitted; the jobs of the steps before it were cancelled\n"
+    assert capsys.readouterr().err == said
+
+
+def test_what_evaluations_and_exports_read_may_be_made_by_steps_before_them(tmp_path: Path) -> None:
+    install_program(tmp_path, "sbatch", COUNTING)
+    sets = {"s": {"type": "corpus", "corpus": "corpus"}, "t": {"type": "instruct", "path": "corpus/pairs/v.jsonl"}}
+    recipe = {"stage": "evaluate", "output": "figures.json", "models": {"a": "run"}, "sets": sets}
+    Path("eval.yaml").write_text(yaml.safe_dump(recipe))
+    steps = [{"recipe": f"{name}.yaml"} for name in ("prep", "train", "eval")]
+    assert launch(chain(*steps)) == 0
+    with pytest.raises(RunError, match=r"^step eval: run gone does not exist"):
+        launch(chain(*steps[:2], {"recipe": "eval.yaml", "overrides": ["models.a=gone"]}))
+    assert len(submitted()) == 3
+
+
 @pytest.mark.parametrize("where", ["slurm", "local"])
 def test_what_no_step_makes_is_told_before_anything_starts(where: str, tmp_path: Path) -> None:
     install_program(tmp_path, "sbatch", "touch called; exit 1")
@@ -152,9 +201,10 @@ def test_what_one_command_cannot_start_is_refused() -> None:
 
 
 def test_here_the_first_failure_ends_the_chain(capfd: pytest.CaptureFixture[str]) -> None:
-    steps = [{"recipe": "export.yaml", "overrides": ["run=none"]}, {"recipe": "prep.yaml"}]
+    absent = "sources.0.reader={type: jsonl, paths: [absent.jsonl]}"
+    steps = [{"recipe": "prep.yaml", "name": "bad", "overrides": [absent]}, {"recipe": "prep.yaml"}]
     assert launch(chain(*steps), where="local") == 2
     said = capfd.readouterr().err
-    assert "tarmac: step 1 of 2, export: tarmac export export.yaml run=none\n" in said
-    assert said.endswith("tarmac: step export ended with 2; the same command goes on from there\n")
+    assert "tarmac: step 1 of 2, bad: tarmac prep prep.yaml 'sources.0" in said
+    assert said.endswith("tarmac: step bad ended with 2; the same command goes on from there\n")
     assert not Path("corpus").exists()

@@ -19,6 +19,12 @@ from tests.unit.small import LLAMA, small_corpus, small_texts, small_tokenizer
 CLUSTERS = Path(__file__).parents[3] / "configs" / "cluster"
 
 GOLDEN = Path(__file__).parent / "golden"
+PREP = """
+stage: prep
+output: {output}
+sources: [{{name: s, reader: {{type: stdlib}}}}]
+tokenizer: {{type: train, vocab_size: 300}}
+"""
 EXPORT = "stage: export\nrun: runs/a\noutput: {output}\n"
 
 
@@ -26,6 +32,14 @@ EXPORT = "stage: export\nrun: runs/a\noutput: {output}\n"
 def recipe(tmp_path: Path) -> str:
     path = tmp_path / "export.yaml"
     path.write_text(EXPORT.format(output=tmp_path / "out"))
+    return str(path)
+
+
+@pytest.fixture
+def preparation(tmp_path: Path) -> str:
+    """A recipe that names nothing which could be missing."""
+    path = tmp_path / "prep.yaml"
+    path.write_text(PREP.format(output=tmp_path / "corpus"))
     return str(path)
 
 
@@ -96,11 +110,13 @@ def test_a_wrong_recipe_is_refused_before_anything_starts(recipe: str) -> None:
         tarmac("launch", recipe, "--cluster", str(cloud))
 
 
-def test_submitting_without_slurm_is_one_sentence(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submitting_without_slurm_is_one_sentence(
+    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match="sbatch was not found; run this on a machine of the SLURM cluster"):
-        tarmac("launch", recipe, "--cluster", cluster("slurm"))
+        tarmac("launch", preparation, "--cluster", cluster("slurm"))
 
 
 def install_program(folder: Path, name: str, body: str) -> None:
@@ -111,24 +127,24 @@ def install_program(folder: Path, name: str, body: str) -> None:
 
 
 def test_submitting_prints_the_job_and_makes_the_log_folder(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     install_program(tmp_path, "sbatch", 'cat > submitted; echo "4711;east"')
-    assert tarmac("launch", recipe, "--cluster", cluster("slurm")) == 0
+    assert tarmac("launch", preparation, "--cluster", cluster("slurm")) == 0
     assert capsys.readouterr().out == "4711\n"
     assert (tmp_path / "submitted").read_text().startswith("#!/bin/bash\n#SBATCH")
     assert (tmp_path / "runs" / "slurm").is_dir()
 
 
-def test_a_refusal_of_sbatch_is_passed_on(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_of_sbatch_is_passed_on(preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     install_program(tmp_path, "sbatch", 'cat > /dev/null; echo "sbatch: error: invalid\n partition" >&2; exit 1')
     said = r"^sbatch refused the job \(sbatch: error: invalid; partition\); mend the cluster file, --dry-run shows"
     with pytest.raises(RunError, match=said):
-        tarmac("launch", recipe, "--cluster", cluster("slurm"))
+        tarmac("launch", preparation, "--cluster", cluster("slurm"))
 
 
 @pytest.mark.parametrize("where", ["local", "slurm"])
@@ -151,6 +167,25 @@ def test_what_is_not_there_is_told_before_anything_starts(
         tarmac("launch", pretraining, "--cluster", cluster(where), change)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"stage": "export", "run": "gone", "output": "out"}, r"^run gone does not exist"),
+        ({"models": {"a": "gone"}, "sets": {"s": {"type": "corpus", "corpus": "corpus"}}}, r"^run gone does not exist"),
+        ({"models": {"a": "run"}, "sets": {"s": {"type": "corpus", "corpus": "gone"}}}, r"gone has no manifest"),
+        ({"models": {"a": "run"}, "sets": {"s": {"type": "instruct", "path": "x.jsonl"}}},
+         r"^sets\.s\.path \(x\.jsonl\) does not exist; give a JSON-lines file"),
+    ],
+)  # fmt: skip
+def test_evaluations_and_exports_are_checked_too(
+    pretraining: str, recipe: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    Path("recipe.yaml").write_text(yaml.safe_dump({"stage": "evaluate", "output": "figures.json"} | recipe))
+    with pytest.raises(TarmacError, match=message):
+        tarmac("launch", "recipe.yaml", "--cluster", cluster("slurm"))
+
+
 def test_dry_run_tells_the_memory_of_each_rank(pretraining: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert tarmac("launch", pretraining, "--cluster", cluster("slurm"), "--dry-run") == 0
     printed = capsys.readouterr()
@@ -169,12 +204,12 @@ def test_recipes_and_cluster_files_are_told_apart(recipe: str) -> None:
 
 
 def test_of_several_machines_one_runs_what_is_one_process(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    preparation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("hosts").write_text(f"elsewhere slots=1\n{socket.gethostname()} slots=1\n")
     Path("hosts.yaml").write_text("cluster: {type: deepspeed, hostfile: hosts, ssh: false}")
-    assert tarmac("launch", recipe, "--cluster", "hosts.yaml") == 0
-    assert "export is one process, on the machine of --node-rank 0; nothing to do here" in capsys.readouterr().err
-    with pytest.raises(RunError, match=r"export is one process, .* cluster\.nodes \(2\); give --node-rank, 0 where"):
-        tarmac("launch", recipe, "--cluster", cluster("torchrun"))
+    assert tarmac("launch", preparation, "--cluster", "hosts.yaml") == 0
+    assert "prep is one process, on the machine of --node-rank 0; nothing to do here" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"prep is one process, .* cluster\.nodes \(2\); give --node-rank, 0 where"):
+        tarmac("launch", preparation, "--cluster", cluster("torchrun"))

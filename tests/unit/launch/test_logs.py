@@ -1,5 +1,7 @@
 """Logs of ranks, merged."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,21 @@ def test_a_run_knows_the_logs_of_all_its_jobs(tmp_path: Path) -> None:
 def test_without_logs_it_is_one_sentence(place: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has no logs of a SLURM job; give a run that SLURM ran, or DIR/NAME-JOB"):
         merged(str(tmp_path / place))
+
+
+def test_more_files_than_a_process_may_open(tmp_path: Path) -> None:
+    line = f"2026-01-01 00:00:{{:02}} {'é' * 500}\n"
+    files = {f"job_7_{rank}": "".join(line.format(second) for second in range(60)) for rank in range(60)}
+    stem = write(tmp_path, **files)
+    command = f"ulimit -n 40; {sys.executable} -m pipeline.cli logs {stem}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stderr == ""
+    expected = [f"{rank}: {line.format(second).strip()}" for second in range(60) for rank in range(60)]
+    assert result.stdout.splitlines() == expected
+
+
+def test_who_has_read_enough_may_go(tmp_path: Path) -> None:
+    stem = write(tmp_path, job_7_0="2026-01-01 00:00:00 [rank 0] I again and again\n" * 10_000)
+    command = f"{sys.executable} -m pipeline.cli logs {stem} | head -1; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.count("\n"), result.stderr) == (141, 1, "")

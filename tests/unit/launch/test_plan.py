@@ -238,6 +238,20 @@ def test_a_cache_folder_must_be_seen_in_the_container() -> None:
         with pytest.raises(ConfigError, match=r"cache_dir \(/scratch/\$USER/tarmac\) is in none of container\.mounts"):
             validate(SlurmCluster, values(*mounts), "cluster.yaml")
     assert validate(SlurmCluster, values("/scratch:/scratch:rw"), "cluster.yaml").cache_dir
+    unknown = values("/scratch:/scratch") | {"cache_dir": "$SCRATCH/tarmac"}
+    assert validate(SlurmCluster, unknown, "cluster.yaml").cache_dir
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "apptainer"])
+def test_what_is_written_must_be_seen_outside_of_the_container(runtime: Any) -> None:
+    cluster = in_container(Container(runtime=runtime, **IMAGE))
+    for place in ("/other/run", "/scratchy/run", "../run"):
+        with pytest.raises(ConfigError, match=rf"^output \({place}\) is neither in the working folder nor in one of"):
+            plan_slurm(cluster, replace(TRAIN, output=place), "python")
+    with pytest.raises(ConfigError, match=r"^cluster\.log_dir \(/logs\) is neither in the working folder"):
+        plan_slurm(cluster.model_copy(update={"log_dir": "/logs"}), TRAIN, "python")
+    for place in ("/scratch/run", f"{Path.cwd()}/run"):
+        plan_slurm(cluster, replace(TRAIN, output=place), "python")
 
 
 def test_a_cache_folder_that_a_shell_would_misread_is_refused() -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from launch.hostfile import plan_deepspeed
 from launch.local import plan_local
 from launch.machine import free_port
 from launch.plan import Job, Machine, Plan
-from launch.processes import POLL_SECONDS, JobProcess, killing_signal
+from launch.processes import JobProcess, killing_signal
 from launch.torchrun import plan_torchrun
 from pipeline.config.cluster import DeepSpeedCluster, LocalCluster, TorchrunCluster
 from pipeline.errors import RunError
@@ -75,13 +74,17 @@ class Started:
         self.folder = folder
         (folder / "stub_rank.py").write_text(RANK)
         code = (
-            "from launch.plan import Plan; from launch.processes import JobProcess\n"
-            f"raise SystemExit(JobProcess({plan(launcher, folder)!r}).run())"
+            "import pathlib; from launch.plan import Plan; from launch.processes import JobProcess\n"
+            "class Telling(JobProcess):\n"
+            "    def _find_ranks(self, runner):\n"
+            "        super()._find_ranks(runner)\n"
+            f"        if len(self._ranks) == 2: pathlib.Path({str(folder / 'seen')!r}).touch()\n"
+            f"raise SystemExit(Telling({plan(launcher, folder)!r}).run())"
         )
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{folder}"}
         self.process = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
         wait_for(lambda: len(list(folder.glob("rank-*.pid"))) == 2)
-        time.sleep(4 * POLL_SECONDS)  # the ranks are up; now the job has seen them too
+        wait_for((folder / "seen").exists)  # the ranks are up; now the job has seen them, too
         self.tree = psutil.Process(self.process.pid).children(recursive=True)
 
     def pid(self, name: str) -> int:
@@ -180,17 +183,20 @@ def test_status_of_a_plain_process(code: str, status: int) -> None:
 
 
 def test_a_plain_process_gets_the_signal_itself() -> None:
-    code = "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(9)); time.sleep(60)"
-    timer = threading.Timer(2, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
+    code = (
+        "import os, signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(9))\n"
+        "os.kill(os.getppid(), signal.SIGUSR1); time.sleep(60)"
+    )
     assert run_python(code) == 9
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
 def test_a_second_interrupt_kills_a_process_that_ignores_the_first() -> None:
-    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-    for seconds in (1.5, 2.5):
-        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+    code = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: os.kill(os.getppid(), signal.SIGINT))\n"
+        "os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    )
     assert run_python(code) == 137
 
 
