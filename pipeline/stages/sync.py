@@ -1,7 +1,7 @@
 """`tarmac sync`: sends W&B what it has not got yet of runs that were offline, or whose server did not answer.
 
 Each session of a run leaves a piece: a folder of W&B's with the rows that no piece before it has. They are sent in
-their order, under one id. Of a piece of which the server has a part, the rest is sent.
+their order, under one id. Of pieces of which the server has a part, the rest is sent.
 """
 
 import fcntl
@@ -34,6 +34,8 @@ class Piece:
     file: Path
     """W&B's log of it."""
     rows: int
+    arrived: int = 0
+    """Rows that the server has already, the first ones; where nothing says that all were sent."""
     state: str = "was sent before"
 
     @property
@@ -90,7 +92,7 @@ def _pieces(run: str) -> list[Piece]:
 
 def _sending(pieces: Sequence[Piece], arrived: int) -> Iterator[Piece]:
     """Send each that was not, of which so many rows of the run are at the server; nothing behind one that fails."""
-    partly = arrived - sum(piece.rows for piece in pieces if piece.marker.exists())
+    _share(pieces, arrived)
     has_failed = False
     for piece in pieces:
         if piece.marker.exists():
@@ -98,23 +100,32 @@ def _sending(pieces: Sequence[Piece], arrived: int) -> Iterator[Piece]:
         elif has_failed:
             piece.state = "not sent, as one before it failed"
         else:
-            _send(piece, partly if 0 < partly <= piece.rows else 0)
-            has_failed, partly = not piece.marker.exists(), 0
+            _send(piece)
+            has_failed = not piece.marker.exists()
         yield piece
 
 
-def _send(piece: Piece, passed: int) -> None:
-    """Send a piece without its first so many rows, which the server has."""
+def _share(pieces: Sequence[Piece], arrived: int) -> None:
+    """Tell pieces how many of their rows arrived: those of online sessions first, as those sent by themselves."""
+    partly = max(0, arrived - sum(piece.rows for piece in pieces if piece.marker.exists()))
+    unsure = [piece for piece in pieces if not piece.marker.exists()]
+    for piece in sorted(unsure, key=lambda piece: piece.file.parent.name.startswith("offline-")):
+        piece.arrived = min(partly, piece.rows)
+        partly -= piece.arrived
+
+
+def _send(piece: Piece) -> None:
+    """Send a piece without its first rows that the server has; of one that is there whole, what is not rows."""
     with tempfile.TemporaryDirectory(dir=piece.file.parent.parent) as temporary:
         folder = Path(temporary) / piece.file.parent.name
         folder.mkdir()
         (folder / "files").symlink_to(piece.file.parent.resolve() / "files")
         copy = folder / piece.file.name
-        copy.write_bytes(without_rows(piece.file.read_bytes(), passed))
+        copy.write_bytes(without_rows(piece.file.read_bytes(), piece.arrived))
         words = _wandb_sync(folder)
         if copy.with_suffix(".wandb.synced").exists():
             piece.marker.touch()
-            piece.state = f"sent{f' ({passed:,} rows were there)' if passed else ''}"
+            piece.state = f"sent{f' ({piece.arrived:,} rows were there)' if piece.arrived else ''}"
         else:
             piece.state = f"failed: {words}"
 

@@ -4,12 +4,12 @@ import base64
 import json
 import netrc
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import wandb
 
@@ -19,6 +19,8 @@ from pipeline.errors import RunError
 _SECONDS = 20
 _QUERY = """query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { historyLineCount } } }"""
+_ANOTHER_KEY, _ANOTHER_URL = "give another key", "set WANDB_BASE_URL to where it is now"
+_CURES = {401: _ANOTHER_KEY, 403: _ANOTHER_KEY, **dict.fromkeys((301, 302, 303, 307, 308), _ANOTHER_URL)}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class WandbServer:
     """Where W&B is, and the key for it."""
 
     url: str
-    key: str
+    key: str = field(repr=False)
 
     @staticmethod
     def from_environment() -> "WandbServer":
@@ -53,12 +55,11 @@ class WandbServer:
         secret = base64.b64encode(f"api:{self.key}".encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {secret}"}
         try:
-            with urlopen(
-                Request(f"{self.url}/graphql", json.dumps(asked).encode(), headers), timeout=_SECONDS
-            ) as answer:
+            request = Request(f"{self.url}/graphql", json.dumps(asked).encode(), headers)
+            with build_opener(_NoRedirect).open(request, timeout=_SECONDS) as answer:
                 return dict(json.load(answer))
         except HTTPError as error:
-            cure = "give another key" if error.code in (401, 403) else "try again later"
+            cure = _CURES.get(error.code, "try again later")
             raise RunError(f"W&B at {shown(self.url)} answers {error.code} ({error.reason}); {cure}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
@@ -66,6 +67,13 @@ class WandbServer:
                 f"W&B at {shown(self.url)} does not answer ({reason}); nothing was sent, set WANDB_BASE_URL or try"
                 " again later"
             ) from error
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Goes nowhere else: the key would go along, to whatever host is named."""
+
+    def redirect_request(self, *of: Any) -> None:
+        """An error, as any answer but the one that was asked for."""
 
 
 def _kept_key(url: str) -> str | None:
