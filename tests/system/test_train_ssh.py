@@ -24,7 +24,7 @@ def test_stopped_through_the_run_folder_and_started_again(tmp_path: Path) -> Non
     run = tmp_path / "it's $HOME's"
     (tmp_path / "hosts").write_text("".join(f"{host} slots=1\n" for host in HOSTS))
     cluster = {"type": "deepspeed", "hostfile": "hosts", "master_addr": "127.0.0.1", "master_port": free_port(),
-               "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}}  # fmt: skip
+               "environment": {"OMP_NUM_THREADS": "1"}}  # fmt: skip
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"cluster": cluster}))
     words = ["launch", str(recipe), f"output={run}", "--cluster", "cluster.yaml"]
     with ssh_hosts() as variables:
