@@ -17,6 +17,8 @@ from tests.system.chromium import Browser, Page
 from tests.unit.stages.run_story import start_run, training_row
 from tests.zygote import ROOT
 
+STATUS = "document.querySelector('[role=status]')?.textContent"
+
 
 def test_a_live_page_follows_a_run_without_being_loaded_again(browser: Browser, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "run.yaml", small_corpus_folder(tmp_path), duration={"steps": 100_000})
@@ -56,6 +58,17 @@ def test_a_live_page_of_a_run_that_has_not_begun_waits_for_it(browser: Browser, 
         assert num_points(page) == 2
         assert texts(page, "#goodput h2")[0].startswith("Goodput: ")
         assert page.errors() == []
+
+
+def test_an_answer_that_cannot_be_shown_is_told_and_the_page_asks_on(browser: Browser, tmp_path: Path) -> None:
+    run = start_run(tmp_path / "run", tmp_path / "nothing")
+    with served(run) as address:
+        page = browser.open(address)
+        page.wait_until(f"{STATUS} === 'live'")
+        page.run("window.kept = prepare; prepare = () => { throw new TypeError('of the page'); }; version = ''")
+        page.wait_until(f"{STATUS} === 'what came cannot be shown: TypeError: of the page'")
+        page.run("prepare = window.kept")
+        page.wait_until(f"{STATUS} === 'live'")
 
 
 @contextmanager

@@ -77,6 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_path()
         except TarmacError as error:
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{error}\n")
+        except ConnectionError:  # nobody is there for an answer
+            raise
+        except Exception as error:  # files that a run writes may hold anything; the next answer may be well again
+            words = f"the run's files cannot be shown ({type(error).__name__}: {error})"
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", " ".join(words.split()) + "\n")
 
     def _answer_path(self) -> None:
         if self.headers.get("Host") not in (
@@ -124,5 +129,9 @@ def news(report: RunReport) -> str:
 
 def _version(folder: Path) -> str:
     """Another text whenever one of the run's files has changed."""
-    found = [path.stat() for name in _FILES if (path := folder / name).exists()]
-    return f'"{"-".join(f"{one.st_size}.{one.st_mtime_ns}" for one in found)}"'
+    found = []
+    for name in _FILES:
+        with suppress(FileNotFoundError):
+            about = (folder / name).stat()
+            found.append(f"{about.st_size}.{about.st_mtime_ns}")
+    return f'"{"-".join(found)}"'

@@ -96,6 +96,16 @@ def test_a_run_whose_config_went_is_told_and_the_server_goes_on(asked: Asked) ->
     assert asked.get("/data")[0].status == 200
 
 
+def test_rows_that_cannot_be_shown_are_an_answer(asked: Asked) -> None:
+    rows = asked.run / "evaluations.jsonl"
+    text = rows.read_text()
+    append_json_line(rows, {"time": 1_760_000_400.0, "step": 600, "set": "stdlib"})
+    answer, body = asked.get("/data")
+    assert (answer.status, body) == (500, b"the run's files cannot be shown (KeyError: 'loss')\n")
+    rows.write_text(text)
+    assert asked.get("/data")[0].status == 200
+
+
 def test_a_page_that_is_closed_meanwhile_is_no_fault(asked: Asked, capfd) -> None:
     with socket.create_connection((HOST, asked.port)) as gone:
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset

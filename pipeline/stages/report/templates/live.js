@@ -9,17 +9,29 @@ let version = "";
 async function poll() {
   const asked = performance.now();
   try {
-    const answer = await fetch("data", { headers: { "If-None-Match": version }, cache: "no-store" });
-    if (answer.status === 200) {
-      version = answer.headers.get("ETag");
-      take(await answer.json());
-    }
-    connection.textContent = answer.ok || answer.status === 304 ? "live" : `the server answers ${answer.status}`;
+    connection.textContent = await ask();
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // fetch tells a lost connection so
-    connection.textContent = "the server has ended; what is shown stays";
+    connection.textContent = `what came cannot be shown: ${error}`;
+    console.error(error);
+  } finally {
+    setTimeout(poll, Math.max(POLL_MILLISECONDS, REST * (performance.now() - asked)));
   }
-  setTimeout(poll, Math.max(POLL_MILLISECONDS, REST * (performance.now() - asked)));
+}
+
+// Takes what is new; how the connection is, in words.
+async function ask() {
+  let answer, text;
+  try {
+    answer = await fetch("data", { headers: { "If-None-Match": version }, cache: "no-store" });
+    text = await answer.text();
+  } catch {
+    return "the server has ended; what is shown stays";
+  }
+  if (answer.status === 304) return "live";
+  if (!answer.ok) return `the server answers ${answer.status}: ${text}`;
+  take(JSON.parse(text));
+  version = answer.headers.get("ETag");
+  return "live";
 }
 
 function take(news) {
