@@ -23,7 +23,7 @@ from pipeline.errors import RunError
 from pipeline.stages.run_folder import read_config
 from pipeline.stages.wandb_server import WandbServer
 from pipeline.train.tracking.wandb import run_id
-from pipeline.train.tracking.wandb_file import num_rows, without_rows
+from pipeline.train.tracking.wandb_file import damage, num_rows, without_rows
 
 
 @dataclass
@@ -36,6 +36,8 @@ class Piece:
     rows: int
     arrived: int = 0
     """Rows that the server has already, the first ones; where nothing says that all were sent."""
+    damage: int | None = None
+    """The byte from which on the file is not what W&B wrote: what is behind it cannot be sent."""
     state: str = "was sent before"
 
     @property
@@ -87,7 +89,9 @@ def _pieces(run: str) -> list[Piece]:
     """A run's, oldest first: their names hold the time."""
     files = [path for path in Path(run).glob("wandb/*run-*/run-*.wandb") if not path.parent.is_symlink()]
     files.sort(key=lambda path: path.parent.name.removeprefix("offline-"))
-    return [Piece(run, file, num_rows(file.read_bytes())) for file in files]
+    contents = map(Path.read_bytes, files)
+    found = zip(files, contents, strict=True)
+    return [Piece(run, file, num_rows(content), damage=damage(content)) for file, content in found]
 
 
 def _sending(pieces: Sequence[Piece], arrived: int) -> Iterator[Piece]:
@@ -149,3 +153,6 @@ def _print(pieces: Sequence[Piece]) -> None:
     for piece in pieces:
         table.add_row(piece.run, piece.file.parent.name, f"{piece.rows:,}", piece.state)
     Console().print(table, highlight=False, markup=False)
+    for piece in pieces:
+        if piece.damage is not None:
+            print(f"{piece.file} is damaged at byte {piece.damage:,}: what is behind it cannot be sent")

@@ -70,3 +70,15 @@ def test_what_arrived_is_an_online_sessions_before_it_is_an_older_offline_ones(r
     sent = sync(run, **server.environment)
     assert sent.returncode == 0, sent.stderr
     assert sorted(line["step"] for line in server.lines[ID]) == list(range(20))
+
+
+def test_of_a_damaged_piece_what_is_before_the_damage_is_sent(run: Path, server: WandbServer) -> None:
+    file = leave(run, 1, 0, 100)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x80
+    file.write_bytes(content)
+    sent = sync(run, **server.environment)
+    steps = [line["step"] for line in server.lines[ID]]
+    assert steps == list(range(len(steps)))
+    assert 0 < len(steps) < 100
+    assert f"{file} is damaged at byte " in sent.stdout

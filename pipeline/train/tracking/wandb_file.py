@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -14,20 +15,53 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """The records in a file's bytes; a last one that is not whole is left out."""
-    begin, pieces = _FILE_HEADER_BYTES, b""
+    """The records in a file's bytes, up to the first that is damaged; a last one that is not whole is left out."""
+    whole = b""
+    with suppress(_DamagedError):
+        for kind, data in _parts(content):
+            whole = data if kind in (_FULL, _FIRST) else whole + data
+            if kind in (_FULL, _LAST):
+                yield whole
+
+
+def damage(content: bytes) -> int | None:
+    """The byte where a file is not what W&B wrote; None if it is sound, be it that its end is missing."""
+    try:
+        for _ in _parts(content):
+            pass
+    except _DamagedError as error:
+        return error.begin
+    return None
+
+
+class _DamagedError(Exception):
+    """A part is not what its checksum says."""
+
+    def __init__(self, begin: int) -> None:
+        super().__init__(begin)
+        self.begin = begin
+
+
+def _parts(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and data of each part of a record that is whole."""
+    begin = _FILE_HEADER_BYTES
     while begin + _HEADER.size <= len(content):
         room = _BLOCK_BYTES - begin % _BLOCK_BYTES
         if room < _HEADER.size:
             begin += room
             continue
-        _, length, kind = _HEADER.unpack_from(content, begin)
-        begin += _HEADER.size
-        data = content[begin : begin + length]
-        pieces = data if kind in (_FULL, _FIRST) else pieces + data
-        begin += length
-        if kind in (_FULL, _LAST) and begin <= len(content):
-            yield pieces
+        checksum, length, kind = _HEADER.unpack_from(content, begin)
+        end = begin + _HEADER.size + length
+        data = content[begin + _HEADER.size : end]
+        if _HEADER.size + length > room or (end <= len(content) and checksum != _checksum(kind, data)):
+            raise _DamagedError(begin)
+        if end <= len(content):
+            yield kind, data
+        begin = end
+
+
+def _checksum(kind: int, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(bytes([kind])))
 
 
 def is_row(record: bytes) -> bool:
@@ -64,6 +98,6 @@ def written(header: bytes, kept: Iterable[bytes]) -> bytes:
                 continue
             data, record = record[: room - _HEADER.size], record[room - _HEADER.size :]
             kind = (_LAST if record == b"" else _MIDDLE) if not is_first else (_FULL if record == b"" else _FIRST)
-            content += _HEADER.pack(zlib.crc32(data, zlib.crc32(bytes([kind]))), len(data), kind) + data
+            content += _HEADER.pack(_checksum(kind, data), len(data), kind) + data
             is_first = False
     return bytes(content)

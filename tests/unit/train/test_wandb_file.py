@@ -5,7 +5,7 @@ import zlib
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-from pipeline.train.tracking.wandb_file import num_rows, records, without_rows, written
+from pipeline.train.tracking.wandb_file import damage, num_rows, records, without_rows, written
 
 HEADER = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 
@@ -53,3 +53,17 @@ def test_records_that_cross_blocks() -> None:
     checked(content)
     assert list(records(content)) == parts
     assert list(records(without_rows(content, 40))) == parts[40:]
+
+
+def test_reading_stops_at_a_record_that_is_damaged() -> None:
+    parts = [record(step, 20) for step in range(5)]
+    content = log(parts)
+    begin = len(log(parts[:3]))
+    for place in (begin, begin + 5, begin + 6, begin + 7, begin + 20):  # checksum, length, kind, data
+        bad = bytearray(content)
+        bad[place] ^= 0x80
+        assert list(records(bytes(bad))) == parts[:3]
+        assert damage(bytes(bad)) == begin
+    assert num_rows(bytes(bad)) == 3
+    assert damage(content) is None
+    assert damage(content[:-1]) is None
