@@ -30,6 +30,8 @@ _END_TEXT = "step {step}: {reason}"
 _ENDS = {0: Alert("done", _END_TEXT, "INFO"), EXIT_REQUEUE: Alert("requeue", _END_TEXT, "INFO"),
          EXIT_INTERRUPTED: Alert("stopped", _END_TEXT, "INFO")}  # fmt: skip
 _FAILED = Alert("failed", _END_TEXT, "ERROR")
+_ENDED = Alert("ended", _END_TEXT, "INFO")
+"""Of a run whose journal is from before it told how runs end."""
 
 ALERTING = (*_ALERTS, "end")
 """Events of the journal that make one."""
@@ -38,8 +40,12 @@ ALERTING = (*_ALERTS, "end")
 def alert_of(event: Mapping[str, Any]) -> Alert:
     """What is told of an event, one of `ALERTING`."""
     name = event["event"]
-    form = _ENDS.get(event.get("status", 0), _FAILED) if name == "end" else _ALERTS[name]
+    form = _end(event) if name == "end" else _ALERTS[name]
     return Alert(form.title.format_map(event), form.text.format_map(event), form.level)
+
+
+def _end(event: Mapping[str, Any]) -> Alert:
+    return _ENDS.get(event["status"], _FAILED) if "status" in event else _ENDED
 
 
 def farewell(run: Path) -> Alert | None:

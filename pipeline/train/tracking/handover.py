@@ -1,14 +1,16 @@
 """What Weights & Biases gets of a run: rows, samples, artifacts and alerts, each of a line in a file of the run."""
 
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import wandb
 
+from pipeline.runtime.files import write_json
 from pipeline.train.tracking import artifacts
 from pipeline.train.tracking.alerts import ALERTING, Alert, alert_of, farewell
-from pipeline.train.tracking.following import Following, Row, Stream
+from pipeline.train.tracking.following import Following, Row, Stream, mark_path
 
 _COLUMNS = ("step", "prompt", "continuation", "temperature")
 _DONE_AGAIN = ("spike", "skipped", "phase")
@@ -28,6 +30,18 @@ SAMPLES = Stream("samples.jsonl", "handed_over_samples.json", lambda row: (row["
 EVENTS = Stream("journal.jsonl", "handed_over_events.json", _event_key)
 
 
+def mark_events(folder: Path) -> None:
+    """Note at the first session that no event was handed over; that all were if rows were, by a version without events.
+
+    Raises:
+        OSError: The mark could not be written.
+    """
+    mark, journal = mark_path(folder, EVENTS), folder / EVENTS.name
+    if not mark.exists():
+        is_older = mark_path(folder).exists() and journal.exists()
+        write_json(mark, {"bytes": journal.stat().st_size if is_older else 0})
+
+
 class Handover:
     """Hands over what is new in the files of a run; where it stands is on disk, so that each line goes once."""
 
@@ -40,6 +54,8 @@ class Handover:
             config: The run's.
         """
         self._run, self.folder, self._config = run, folder, config
+        with suppress(OSError):  # no room: some events will be told again
+            mark_events(folder)
         self._rows, self._samples, self._events = (
             Following(folder, self._written_bytes, *stream) for stream in ((), (SAMPLES,), (EVENTS,))
         )

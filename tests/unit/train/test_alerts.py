@@ -17,7 +17,7 @@ from pipeline.train.tracking.alerts import alert_of, farewell
         ({"event": "rollback", "step": 4, "from_step": 9}, "rollback to step 4", "WARN"),
         ({"event": "hang", "reason": "hang: rank 0"}, "stall", "ERROR"),
         ({"event": "end", "step": 9, "reason": "complete", "status": 0}, "done", "INFO"),
-        ({"event": "end", "step": 9, "reason": "complete"}, "done", "INFO"),
+        ({"event": "end", "step": 9, "reason": "complete"}, "ended", "INFO"),
         ({"event": "end", "step": 9, "reason": "SIGUSR1", "status": 85}, "requeue", "INFO"),
         ({"event": "end", "step": 9, "reason": "tarmac stop", "status": 130}, "stopped", "INFO"),
         ({"event": "end", "step": 9, "reason": "6 updates in a row", "status": 1}, "failed", "ERROR"),
