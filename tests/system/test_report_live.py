@@ -78,7 +78,7 @@ def served(run: Path) -> Iterator[str]:
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{made.server_port}/"
+            yield made.url
         finally:
             made.shutdown()
             thread.join()

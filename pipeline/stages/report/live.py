@@ -1,11 +1,14 @@
 """`tarmac report --live`: the page of a run while it trains, served on the loopback alone.
 
-Two addresses, `/` and `/data`, which the page asks for what is new; no file is served. A request that names another
-host is refused: a page elsewhere may have had its own name point here.
+Two addresses, the page's and `data` below it, which it asks for what is new; no file is served. Both begin with a word
+that nobody can guess, as other users of the machine reach the loopback, too. A request that names another host is
+refused: a page elsewhere may have had its own name point here.
 """
 
+import secrets
 from contextlib import suppress
 from functools import partial
+from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,17 +42,31 @@ def serve(run_folder: str | Path, port: int = 0) -> None:
         RunError: The folder is not a run, or the port cannot be taken.
     """
     with server(Path(run_folder), port) as made:
-        print(f"http://{HOST}:{made.server_port}/ until Ctrl-C", flush=True)
+        print(f"{made.url} until Ctrl-C", flush=True)
         made.serve_forever()
 
 
-def server(folder: Path, port: int) -> ThreadingHTTPServer:
+class LiveServer(ThreadingHTTPServer):
+    """Listens, and knows the word in its address."""
+
+    def __init__(self, folder: Path, port: int, corpora: list[CorpusFacts]) -> None:
+        """Take the port. Raises OSError."""
+        self.root = f"/{secrets.token_urlsafe(16)}/"
+        super().__init__((HOST, port), partial(_Handler, folder, corpora))
+
+    @property
+    def url(self) -> str:
+        """The page's."""
+        return f"http://{HOST}:{self.server_port}{self.root}"
+
+
+def server(folder: Path, port: int) -> LiveServer:
     """What listens; corpora are looked at once. Raises RunError as `serve` does."""
     corpora = collect(folder).corpora
     if not 0 <= port <= 65535:
         raise RunError(f"--port {port} is no port; give one up to 65535, or none for a free one")
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, folder, corpora))
+        return LiveServer(folder, port, corpora)
     except OSError as error:
         raise RunError(f"port {port} of {HOST} cannot be taken ({error.strerror}); choose another --port") from error
 
@@ -57,6 +74,7 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
 class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
+    server: LiveServer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "tarmac", ""
     timeout = 60
@@ -89,12 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
             f"localhost:{self.server.server_port}",
         ):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", "this address is for pages of this machine\n")
-        elif self.path == "/":
+        elif compare_digest(self.path.encode(), self.server.root.encode()):
             self._answer(HTTPStatus.OK, "text/html", render_page(page([self._report()], is_live=True)))
-        elif self.path == "/data":
+        elif compare_digest(self.path.encode(), f"{self.server.root}data".encode()):
             self._answer_data()
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "only / and /data are here\n")
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "nothing is here; take the whole address that was printed\n")
 
     def _answer_data(self) -> None:
         version = _version(self._folder)

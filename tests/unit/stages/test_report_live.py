@@ -13,7 +13,7 @@ import pytest
 from pipeline import cli
 from pipeline.errors import RunError
 from pipeline.runtime.files import append_json_line
-from pipeline.stages.report.live import HOST, server
+from pipeline.stages.report.live import HOST, LiveServer, server
 from tests.unit.html_page import HtmlPage
 from tests.unit.stages.run_story import tell_run, training_row
 
@@ -21,10 +21,14 @@ from tests.unit.stages.run_story import tell_run, training_row
 class Asked:
     """A server of a run, and a way to ask it."""
 
-    def __init__(self, run: Path, port: int) -> None:
-        self.run, self.port = run, port
+    def __init__(self, run: Path, made: LiveServer) -> None:
+        self.run, self.port, self.root = run, made.server_port, made.root
 
     def get(self, path: str, **headers: str) -> tuple[HTTPResponse, bytes]:
+        return self.get_bare(self.root + path.removeprefix("/"), **headers)
+
+    def get_bare(self, path: str, **headers: str) -> tuple[HTTPResponse, bytes]:
+        """Without the word of the address."""
         connection = HTTPConnection(HOST, self.port, timeout=30)
         connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -39,7 +43,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     with server(run, 0) as made:
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield Asked(run, made.server_port)
+        yield Asked(run, made)
         made.shutdown()
         thread.join()
 
@@ -76,7 +80,18 @@ def test_rows_that_came_are_in_the_next_answer(asked: Asked) -> None:
 )
 def test_no_file_is_served(asked: Asked, path: str) -> None:
     answer, body = asked.get(path)
-    assert (answer.status, body) == (404, b"only / and /data are here\n")
+    assert (answer.status, body) == (404, b"nothing is here; take the whole address that was printed\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/data", "/x/", "/x/data"])
+def test_other_users_of_the_machine_do_not_know_the_address(asked: Asked, path: str) -> None:
+    assert asked.get_bare(path)[0].status == 404
+
+
+def test_each_server_has_another_address(asked: Asked) -> None:
+    with server(asked.run, 0) as made:
+        assert len(made.root) > 20
+        assert made.root != asked.root
 
 
 @pytest.mark.parametrize("path", ["/", "/data"])
@@ -109,7 +124,7 @@ def test_rows_that_cannot_be_shown_are_an_answer(asked: Asked) -> None:
 def test_a_page_that_is_closed_meanwhile_is_no_fault(asked: Asked, capfd) -> None:
     with socket.create_connection((HOST, asked.port)) as gone:
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
-        gone.sendall(f"GET /data HTTP/1.1\r\nHost: {HOST}:{asked.port}\r\n\r\n".encode())
+        gone.sendall(f"GET {asked.root}data HTTP/1.1\r\nHost: {HOST}:{asked.port}\r\n\r\n".encode())
     answer, _ = asked.get("/data")
     assert answer.status == 200
     assert answer.headers["Server"].strip() == "tarmac"
