@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.logging_runs import ROOT, environment
+from tests.faults.logging_runs import environment
+from tests.faults.test_tracking import sync
 from tests.faults.wandb_server import WandbServer
 from tests.unit.stages.run_story import start_run
 
@@ -43,12 +44,6 @@ def leave(run: Path, number: int, first: int, last: int, is_online: bool = False
     place = made.with_name(f"{'' if is_online else 'offline-'}run-20000101_00000{number}-{ID}")
     made.rename(place)
     return place / f"run-{ID}.wandb"
-
-
-def sync(run: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli", "sync", str(run)]
-    variables = environment({"COLUMNS": "200", **more})
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120)
 
 
 def test_rows_of_two_killed_sessions_are_not_sent_again(run: Path, server: WandbServer) -> None:

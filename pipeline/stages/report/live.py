@@ -112,7 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif compare_digest(self.path.encode(), f"{self.server.root}data".encode()):
             self._answer_data()
         else:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "nothing is here; take the whole address that was printed\n")
+            self._answer(
+                HTTPStatus.NOT_FOUND, "text/plain", "nothing is here; take the whole address that was printed\n"
+            )
 
     def _answer_data(self) -> None:
         version = _version(self._folder)
