@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launch.slurm import cancel, dependency
 from launch.step import Step, load_step, run_step, submit_step
@@ -58,7 +58,8 @@ def load_chain(path: str, cluster: str) -> Chain:
 
 def _load(name: str, recipe: str, overrides: Sequence[str], cluster: str) -> Step:
     try:
-        return load_step(recipe, overrides, cluster)
+        step = load_step(recipe, overrides, cluster)
+        return replace(step, job=replace(step.job, name=name))
     except ConfigError as error:
         raise ConfigError(f"step {name}: {error}") from error
 
@@ -100,8 +101,8 @@ def run_chain(chain: Chain, check: Check) -> int:
         print(f"tarmac: step {number} of {total}, {name}: {_told(step)}", file=sys.stderr)
         check(step.recipe, ())
         if status := run_step(step):
-            what = "was asked to stop" if status == EXIT_REQUEUE else f"ended with {status}"
-            print(f"tarmac: step {name} {what}; the same command goes on from there", file=sys.stderr)
+            what = "was asked to stop;" if status == EXIT_REQUEUE else f"ended with {status}; mend what it says, then"
+            print(f"tarmac: step {name} {what} the same command goes on from there", file=sys.stderr)
             return status
     return 0
 

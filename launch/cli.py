@@ -87,6 +87,8 @@ def launch(arguments: argparse.Namespace) -> int:
     if not isinstance(step.cluster, SlurmCluster):
         return run_step(step, arguments.node_rank)
     print(submit_step(step))
+    if step.job.is_parallel:
+        print(f"tarmac: its logs go to {step.cluster.log_dir}; tarmac status {step.job.output}", file=sys.stderr)
     return 0
 
 

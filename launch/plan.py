@@ -31,6 +31,8 @@ class Job:
     """`section.key=value` words."""
     output: str = ""
     """The folder that the recipe's stage writes, if it has one."""
+    name: str = ""
+    """What a chain calls it; else it is called after its recipe."""
 
     @property
     def arguments(self) -> list[str]:

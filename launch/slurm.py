@@ -10,12 +10,15 @@ from string import Template
 from launch.container import check_seen, srun_options, wrapped
 from launch.plan import Job, Plan, check_environment, check_single_lines, exports
 from launch.slurm_variables import caches, dump_file, flight_recorder
-from pipeline.config.cluster import SlurmCluster
+from pipeline.config.cluster import HealthCheck, SlurmCluster
 from pipeline.errors import RunError, UnhealthyError
 from pipeline.runtime.signals import EXIT_REQUEUE
 from pipeline.runtime.watchdog import EXIT_HANG
 
 WAIT_SECONDS = 120
+
+_PORT = "$((15000 + SLURM_JOB_ID % 15000))"
+"""Below the ports that systems give out themselves."""
 
 _DEATHS = (134, 135, 136, 137, 138, 139, 142)
 """Exit statuses of a rank that was killed or died of a signal."""
@@ -27,12 +30,15 @@ _PARALLEL = """\
 _SINGLE = "# One task of one process. It knows no early stop: USR1 and TERM end it."
 
 _HEALTH = """
-# Every node is measured first. {unhealthy}: one is not fit; it is left out from then on.
+# Every node is measured first. {unhealthy}: some are not fit; they are left out from then on. srun's status may be that
+# of a rank which died, so it is the list of nodes that counts.
 bad_nodes={bad_nodes}-"$SLURM_JOB_ID"
-run_tasks {task_log} \\
+rm -f "$bad_nodes-now"
+run_tasks {task_log} {wait_seconds} \\
   {command} \\
   --hosts "${{hosts//$'\\n'/,}}" --bad-nodes "$bad_nodes-now"
-[ "$asked" = false ] || [ "$status" = {unhealthy} ] || status={status}
+[ "$asked" = false ] || status={status}
+[ ! -s "$bad_nodes-now" ] || status={unhealthy}
 [ "$status" = 0 ] &&"""
 
 _REQUEUE = """\
@@ -49,7 +55,7 @@ if [ "$again" = true ] && [ "$ended_by_slurm" = false ]; then
 fi"""
 
 _LEAVE_OUT = """
-if [ "$status" = {unhealthy} ]; then
+if [ -s "$bad_nodes-now" ]; then
   cat "$bad_nodes-now" >> "$bad_nodes"
   scontrol update JobId="$SLURM_JOB_ID" ExcNodeList={exclude}"$(sort -u "$bad_nodes" | paste -sd,)"
 fi"""
@@ -78,10 +84,11 @@ def plan_slurm(cluster: SlurmCluster, job: Job, python: str) -> Plan:
         about=_PARALLEL.format(status=EXIT_REQUEUE) if job.is_parallel else _SINGLE,
         setup="\n".join(["", *cluster.setup]) if cluster.setup else "",
         exports="\n".join(["", *exports(variables), *(dump_file(cluster) if job.is_parallel else ()), ""]),
-        master_port=cluster.master_port,
+        master_port=cluster.master_port or _PORT,
         num_tasks=tasks,
         cpus_per_task=cores,
         wait_seconds=WAIT_SECONDS,
+        stop_status=EXIT_REQUEUE,
         task_log=_task_log(cluster),
         caches=caches(cluster),
         make_cache='mkdir -p \\"\\$TMPDIR\\"; ' if cluster.cache_dir else "",
@@ -108,7 +115,7 @@ def _task_log(cluster: SlurmCluster) -> str:
 def _health(cluster: SlurmCluster, job: Job, python: str) -> str:
     if cluster.health is None:
         return ""
-    words = ["health", "--folder", str(PurePath(job.output).parent)]
+    words = ["health", "--folder", job.output]
     for name, value in cluster.health.model_dump().items():
         words += [f"--{name.replace('_', '-')}", f"{value:g}"]
     return _HEALTH.format(
@@ -117,7 +124,13 @@ def _health(cluster: SlurmCluster, job: Job, python: str) -> str:
         task_log=_task_log(cluster),
         command=_command(cluster, python, words, has_gpus=True),
         status=EXIT_REQUEUE,
+        wait_seconds=_health_seconds(cluster.health),
     )
+
+
+def _health_seconds(limits: HealthCheck) -> int:
+    """How long the last rank may need after the first has ended: three times they wait for each other."""
+    return round(4 * limits.timeout_seconds) + WAIT_SECONDS
 
 
 def _requeue(cluster: SlurmCluster, job: Job) -> str:
@@ -129,7 +142,7 @@ def _requeue(cluster: SlurmCluster, job: Job) -> str:
         status=EXIT_REQUEUE, hang=EXIT_HANG, statuses="|".join(map(str, statuses)), most=cluster.max_restarts
     )
     exclude = shlex.quote(f"{cluster.exclude},") if cluster.exclude else ""
-    leave_out = _LEAVE_OUT.format(unhealthy=UnhealthyError.exit_code, exclude=exclude) if checked else ""
+    leave_out = _LEAVE_OUT.format(exclude=exclude) if checked else ""
     return script.removesuffix("\nfi") + leave_out.replace("\n", "\n  ") + "\nfi"
 
 
@@ -165,7 +178,7 @@ def dependency(after: Sequence[str]) -> tuple[str, ...]:
 
 def job_name(job: Job) -> str:
     """What SLURM calls a job."""
-    return f"tarmac-{PurePath(job.recipe).stem}"
+    return f"tarmac-{job.name or PurePath(job.recipe).stem}"
 
 
 def submit(plan: Plan, log_dir: str, after: Sequence[str] = ()) -> str:

@@ -82,16 +82,14 @@ def _add_health(commands: Any) -> None:
     )
     parser.add_argument("--hosts", default="", metavar="A,B", help="all nodes, to name one that does not come")
     parser.add_argument("--bad-nodes", metavar="FILE", help="where to write the names of nodes that are not fit")
-    for name, default, text in (
-        ("matrix-share", 0.8, "speed of matrix products beside the median"),
-        ("bandwidth-share", 0.5, "speed of all-reduce with a neighbour beside the median"),
-        ("free-memory-share", 0.9, "free memory of a GPU"),
-        ("clock-seconds", 1.0, "how far clocks may be from the median"),
-        ("timeout-seconds", 100.0, "how long ranks wait for each other"),
+    for name, text in (
+        ("matrix_share", "speed of matrix products beside the median (0.8)"),
+        ("bandwidth_share", "speed of all-reduce with a neighbour beside the median (0.5)"),
+        ("free_memory_share", "free memory of a GPU (0.9)"),
+        ("clock_seconds", "how far clocks may be from the median (1)"),
+        ("timeout_seconds", "how long ranks wait for each other (100)"),
     ):
-        parser.add_argument(
-            f"--{name}", type=positive(float), default=default, metavar="X", help=f"{text} ({default:g})"
-        )
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=float, metavar="X", help=text)
     parser.set_defaults(run=_health)
 
 
@@ -125,8 +123,11 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _health(options: argparse.Namespace) -> None:
-    from pipeline.stages.health import Limits, check_health
+    from pipeline.config.cluster import HealthCheck
+    from pipeline.config.load import validate
+    from pipeline.stages.health import check_health
 
-    limits = Limits(options.matrix_share, options.bandwidth_share, options.free_memory_share, options.clock_seconds)
+    given = {name: value for name, value in vars(options).items() if name in HealthCheck.model_fields}
+    limits = validate(HealthCheck, {name: value for name, value in given.items() if value is not None}, "health")
     hosts = [host for host in options.hosts.split(",") if host]
-    check_health(limits, options.folder, hosts, options.timeout_seconds, options.bad_nodes)
+    check_health(limits, options.folder, hosts, options.bad_nodes)

@@ -2,9 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Word = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
+"""A variable's value; YAML takes one of digits for a number."""
 
 
 class LocalCluster(Config):
@@ -16,9 +20,9 @@ class LocalCluster(Config):
     """Number of ranks; `auto` is one per GPU, or 2 on a machine without GPUs."""
     threads_per_process: PositiveInt | Literal["auto"] = "auto"
     """CPU threads of each rank; `auto` shares the cores evenly."""
-    master_port: PositiveInt | None = None
+    master_port: Port | None = None
     """Port for the ranks to meet; a free one if not given."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, Word] = Field(default_factory=dict)
     """More environment variables."""
 
 
@@ -33,7 +37,7 @@ class HealthCheck(Config):
     """Memory of each GPU that nobody uses."""
     clock_seconds: PositiveFloat = 1.0
     """How far a node's clock may be from the median of all."""
-    timeout_seconds: PositiveFloat = Field(default=100.0, lt=120)
+    timeout_seconds: PositiveFloat = 100.0
     """How long ranks wait for each other."""
 
 
@@ -54,7 +58,7 @@ class DeepSpeedCluster(Config):
     """Where the ranks meet; the hostfile's first host if not given."""
     master_port: PositiveInt = 29500
     """Port for the ranks to meet."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, Word] = Field(default_factory=dict)
     """More environment variables."""
 
 
@@ -71,7 +75,7 @@ class TorchrunCluster(Config):
     """Ranks on each machine; `auto` is one per GPU, or 2 on a machine without GPUs."""
     threads_per_process: PositiveInt | Literal["auto"] = "auto"
     """CPU threads of each rank; `auto` shares the cores evenly."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, Word] = Field(default_factory=dict)
     """More environment variables."""
 
     @model_validator(mode="after")
@@ -128,11 +132,11 @@ class SlurmCluster(Config):
     """A hang or the death of a rank brings a job back that was started again so often at most, for whatever reason."""
     health: HealthCheck | None = HealthCheck()
     """Measure all nodes first, and leave out for the rest of the job's life who is not fit; null: do not."""
-    master_port: PositiveInt = 29500
-    """Port for the ranks to meet."""
+    master_port: Port | None = None
+    """Port for the ranks to meet; null: one that the job's number gives, as jobs may share a node."""
     setup: tuple[str, ...] = ()
     """Shell lines before the job: modules, virtual environment."""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[str, Word] = Field(default_factory=dict)
     """More environment variables."""
     container: Container | None = None
     """Image that each task runs in."""
@@ -142,6 +146,16 @@ class SlurmCluster(Config):
     """Collectives that each rank remembers, and writes beside the logs when one times out; 0 turns this off."""
     log_dir: str = "runs/slurm"
     """Folder of the job's output files."""
+
+    @model_validator(mode="after")
+    def time_is_left(self) -> "SlurmCluster":
+        """The signal comes after the job has begun; else it would be requeued for ever."""
+        days, _, clock = self.time.rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        limit = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+        if self.signal_seconds >= limit:
+            raise ValueError(f"signal_seconds ({self.signal_seconds}) must be below time ({self.time}, {limit} s)")
+        return self
 
     @model_validator(mode="after")
     def cache_is_seen(self) -> "SlurmCluster":

@@ -27,14 +27,21 @@ class ProcessGroup:
     """
 
     def __init__(self, ranks: Ranks, timeout_seconds: int) -> None:
-        """Join the other ranks of the job."""
+        """Join the other ranks of the job. Raises RunError where rank 0 is not found, or its port is taken."""
         self.ranks = ranks
         self._timeout = timeout = timedelta(seconds=timeout_seconds)
         self.device = _device(ranks)
         complete_environment(ranks)
         _leave_out_shared_memory_op()
         backend = "nccl" if self.device.type == "cuda" else "gloo"
-        deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False, auto_mpi_discovery=False)
+        try:
+            deepspeed.init_distributed(dist_backend=backend, timeout=timeout, verbose=False, auto_mpi_discovery=False)
+        except dist.DistNetworkError as error:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            reason = str(error).splitlines()[0]
+            raise RunError(
+                f"rank {ranks.rank} cannot meet the others at {place} ({reason}); is the port taken?"
+            ) from error
         self.control = dist.new_group(backend="gloo", timeout=timeout)
 
     def __enter__(self) -> "ProcessGroup":

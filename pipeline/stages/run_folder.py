@@ -117,6 +117,8 @@ def environment() -> dict[str, Any]:
 
 def _require_run(folder: str | Path) -> None:
     if not (Path(folder) / "config.yaml").is_file():
+        if (Path(folder) / "launch.json").exists():
+            raise RunError(f"run {folder} was launched and has not begun; squeue, or the launch's output, says why")
         fault = "has no config.yaml" if Path(folder).exists() else "does not exist"
         raise RunError(f"run {folder} {fault}; give the folder of a training run")
 

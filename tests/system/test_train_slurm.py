@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipeline import cli
+from tests.distributed.jobs import free_port
 from tests.faults.runs import Job, events, last_step, ledger, losses, small_corpus_folder, write_recipe
 from tests.system.slurm_cluster import SlurmCluster
 
@@ -62,7 +63,8 @@ def launch(slurm: SlurmCluster, corpus: Path, tmp_path: Path, capsys) -> Iterato
     def submit(changes: dict[str, object] | None = None, **cluster: object) -> Submitted:
         recipe = write_recipe(tmp_path / "run.yaml", corpus, **{**SLOW, **(changes or {})})
         block = {"type": "slurm", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 1, "signal_seconds": 0,
-                 "time": "0:20:00", "health": None, "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+                 "time": "0:20:00", "health": None, "master_port": free_port(),
+                 "environment": {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
                  "log_dir": str(tmp_path / "logs"), **cluster}  # fmt: skip
         (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"cluster": block}))
         assert cli.main(["launch", str(recipe), "--cluster", str(tmp_path / "cluster.yaml")]) in (0, None)
@@ -141,10 +143,24 @@ def test_a_node_that_is_not_fit_is_left_out(slurm, launch, tmp_path: Path) -> No
     setup = [f"PATH={Path(sys.executable).parent}:$PATH", "[ $SLURMD_NODENAME = n1 ] || export DS_ACCELERATOR=cpu"]
     job = launch({"duration": {"steps": 3}}, nodes=1, health={"timeout_seconds": 60}, setup=setup, environment={})
     job.wait_until(lambda: events(job.run, "end"), "it has trained on the other node")
-    assert "tarmac: node n1: 0 GPUs are visible, local rank 0 has none. Leave it out" in job.logs()
+    assert "tarmac: node n1: 0 GPUs are visible, local rank 0 has none. Leave out what" in job.logs()
     shown = slurm.run("scontrol", "show", "job", job.id).split()
     assert {"ExcNodeList=n1", "NodeList=n2", "Restarts=1"} <= set(shown), shown
     assert last_step(job.run) == 3
+
+
+def test_a_node_whose_ranks_die_at_once_is_left_out(slurm, launch, tmp_path: Path) -> None:
+    """Node n2 has no Python: srun's status is that of its rank, 127, and rank 0 alone knows who did not come."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(
+        f'#!/bin/sh\n[ "$SLURMD_NODENAME" = n2 ] && exit 127\nexec {sys.executable} "$@"\n'
+    )
+    (tmp_path / "bin" / "python").chmod(0o755)
+    job = launch(health={"timeout_seconds": 10}, setup=[f"PATH={tmp_path}/bin:$PATH"])
+    job.wait_until(lambda: "ExcNodeList=n2" in slurm.run("scontrol", "show", "job", job.id).split(), "n2 is left out")
+    job.wait_until(lambda: job.state == "PENDING", "it waits for another node")
+    assert "tarmac: node n2: rank 1 did not come. Leave out what" in job.logs()
+    assert not events(job.run)
 
 
 def kill_rank(run: Path) -> None:

@@ -33,10 +33,15 @@ class Measures:
     """FLOP/s in matrix products."""
     clock: float = 0.0
     """Seconds since 1970 at a moment that is the same on all ranks."""
-    bandwidth: float | None = None
-    """Bytes/s of an all-reduce with a neighbouring node, the better one of two; None on a single node."""
+    bandwidths: dict[str, float | None] = field(default_factory=dict)
+    """Bytes/s of an all-reduce with each neighbouring node; None where it failed."""
     faults: list[str] = field(default_factory=list)
     """What is wrong whatever the others have."""
+
+    @property
+    def bandwidth(self) -> float | None:
+        """The better one; a node that is slow makes its neighbours slow, but only one of their two measures."""
+        return max((one for one in self.bandwidths.values() if one is not None), default=None)
 
 
 def measure(ranks: Ranks, folders: Iterable[str], needs_gpu: bool) -> Measures:
@@ -49,7 +54,8 @@ def measure(ranks: Ranks, folders: Iterable[str], needs_gpu: bool) -> Measures:
     """
     found = Measures(ranks.rank, host_name())
     local = [os.environ["TMPDIR"]] if os.environ.get("TMPDIR") else []
-    found.faults += [fault for folder in (*folders, *local) if (fault := _write_fault(Path(folder)))]
+    if ranks.local_rank == 0:  # one of each node
+        found.faults += [fault for folder in (*folders, *local) if (fault := _write_fault(Path(folder)))]
     try:
         _measure_device(found, ranks.local_rank, needs_gpu)
     except RuntimeError as error:  # of CUDA: a GPU that fell off the bus, or whose memory has errors
@@ -85,7 +91,6 @@ def _measure_device(found: Measures, local_rank: int, needs_gpu: bool) -> None:
 def _write_fault(folder: Path) -> str | None:
     """What keeps this rank from writing into a folder and reading that again."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(data := os.urandom(_SAMPLE_BYTES))
             file.flush()

@@ -40,13 +40,24 @@ class Meeting:
         """Leave this rank's word about something, of what JSON knows."""
         self.store.set(f"{what}/{self.ranks.rank}", json.dumps(value))
 
-    def collect(self, what: str) -> list[Any]:
-        """All ranks' words; None of those who said nothing in time. For rank 0."""
+    def collect(self, what: str, absent: Sequence[int] = ()) -> list[Any]:
+        """All ranks' words; None of those who said nothing in time. For rank 0.
+
+        Args:
+            what: What they are about.
+            absent: Ranks that nobody waits for.
+        """
         end = time.monotonic() + self.seconds
-        keys = [f"{what}/{rank}" for rank in range(self.ranks.world_size)]
-        while (missing := [key for key in keys if not self.store.check([key])]) and time.monotonic() < end:
+        words: list[Any] = [None] * self.ranks.world_size
+        missing = [rank for rank in range(len(words)) if rank not in absent]
+        while missing:
+            for rank in [rank for rank in missing if self.store.check([f"{what}/{rank}"])]:
+                words[rank] = json.loads(self.store.get(f"{what}/{rank}"))
+                missing.remove(rank)
+            if time.monotonic() > end:
+                break
             time.sleep(_POLL_SECONDS)
-        return [None if key in missing else json.loads(self.store.get(key)) for key in keys]
+        return words
 
     def tell(self, what: str, value: Any) -> None:
         """Rank 0's word for all."""
@@ -56,13 +67,13 @@ class Meeting:
         """Rank 0's word. Raises torch's DistStoreError if it does not come."""
         return json.loads(self.store.get(what))
 
-    def leave(self) -> None:
-        """Rank 0 stays until all have heard everything, or a while."""
+    def leave(self, absent: Sequence[int]) -> None:
+        """Rank 0 stays until all have heard everything but those who are not there, or a while."""
         self.put("left", True)
         if self.ranks.is_main:
             self.seconds = _LEAVING_SECONDS
             with suppress(dist.DistError):
-                self.collect("left")
+                self.collect("left", absent)
 
 
 def host_of(rank: int, world_size: int, hosts: Sequence[str]) -> str:

@@ -1,41 +1,39 @@
 """Which nodes are not fit, by what all ranks measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
+from pipeline.config.cluster import HealthCheck
 from pipeline.stages.health.measures import Measures
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a node must have."""
-
-    matrix_share: float
-    """Speed of a rank's matrix products beside the median of all."""
-    bandwidth_share: float
-    """Speed of a node's all-reduce beside the median of all."""
-    free_memory_share: float
-    """Memory of a GPU that nobody uses."""
-    clock_seconds: float
-    """How far a clock may be from the median of all."""
+Faults = Mapping[str, Sequence[str]]
+"""What is wrong with each node that is not fit."""
 
 
-def faults_by_host(measures: Sequence[Measures], limits: Limits) -> Mapping[str, list[str]]:
-    """What is wrong with each node that is not fit, in the order of ranks; each fault once."""
-    flops = median([one.flops for one in measures if one.flops] or [0.0])
-    clock = median(one.clock for one in measures)
-    bandwidths = [one.bandwidth for one in measures if one.bandwidth is not None]
-    bandwidth = median(bandwidths) if bandwidths else None
-    found: dict[str, list[str]] = {}
+def blames_the_job(faults: Faults, hosts: Sequence[str]) -> bool:
+    """Whether most of several nodes are not fit: then it is not the nodes, and without them there is no job."""
+    return len(set(hosts)) > 1 and 2 * len(faults) > len(set(hosts))
+
+
+def faults_by_host(measures: Sequence[Measures], silent: Faults, limits: HealthCheck) -> Faults:
+    """What is wrong with each node that is not fit, in the order of ranks; each fault once.
+
+    Args:
+        measures: Of the ranks that told.
+        silent: What is wrong with the nodes of those that did not.
+        limits: What a node must have.
+    """
+    gpus = [one for one in measures if one.device != "cpu"]  # others share their cores and memory with the system
+    flops = median([one.flops for one in gpus if one.flops] or [0.0])
+    bandwidth = median([one.bandwidth for one in gpus if one.bandwidth] or [0.0])
+    clock = median(one.clock for one in measures) if measures else 0.0
+    found: dict[str, list[str]] = {host: list(faults) for host, faults in silent.items()}
+    for host in _cannot_reduce(measures, silent):
+        found.setdefault(host, []).append("no all-reduce with its neighbours succeeds, and theirs with others do")
     for one in measures:
         faults = [
             *one.faults,
-            *_memory_faults(one, limits.free_memory_share),
-            *_slow(
-                f"rank {one.rank}'s matrix products", one.flops or None, flops, limits.matrix_share, 1e12, "TFLOP/s"
-            ),
-            *_slow("all-reduce", one.bandwidth, bandwidth, limits.bandwidth_share, 1e9, "GB/s"),
+            *(_gpu_faults(one, flops, bandwidth, limits) if one in gpus else ()),
             *_clock_faults(one.clock - clock, limits.clock_seconds),
         ]
         for fault in faults:
@@ -44,17 +42,32 @@ def faults_by_host(measures: Sequence[Measures], limits: Limits) -> Mapping[str,
     return {host: faults for host, faults in found.items() if faults}
 
 
-def _memory_faults(one: Measures, share: float) -> Iterable[str]:
-    """The memory of a host is shared with the system and its caches, so only that of GPUs counts."""
-    if one.device != "cpu" and one.free_bytes < share * one.total_bytes:
+def _cannot_reduce(measures: Sequence[Measures], silent: Faults) -> Iterable[str]:
+    """Nodes that failed with every neighbour that is there, where one of these succeeded with another."""
+    good: dict[str, set[str]] = {one.host: set() for one in measures}
+    tried: dict[str, set[str]] = {one.host: set() for one in measures}
+    for one in measures:
+        tried[one.host] |= one.bandwidths.keys() - silent.keys()
+        good[one.host] |= {other for other, value in one.bandwidths.items() if value is not None}
+    return [
+        host
+        for host in tried
+        if host not in silent and not good[host] and any(good.get(other) for other in tried[host])
+    ]
+
+
+def _gpu_faults(one: Measures, flops: float, bandwidth: float, limits: HealthCheck) -> Iterable[str]:
+    if one.free_bytes < limits.free_memory_share * one.total_bytes:
         yield (
             f"rank {one.rank}: {one.free_bytes / 1e9:.1f} of {one.total_bytes / 1e9:.1f} GB of GPU memory are free"
-            f" ({share:.0%} wanted): somebody else's process?"
+            f" ({limits.free_memory_share:.0%} wanted): somebody else's process?"
         )
+    yield from _slow(f"rank {one.rank}'s matrix products", one.flops, flops, limits.matrix_share, 1e12, "TFLOP/s")
+    yield from _slow("all-reduce", one.bandwidth, bandwidth, limits.bandwidth_share, 1e9, "GB/s")
 
 
-def _slow(what: str, value: float | None, usual: float | None, share: float, unit: float, name: str) -> Iterable[str]:
-    if value is not None and usual and value < share * usual:
+def _slow(what: str, value: float | None, usual: float, share: float, unit: float, name: str) -> Iterable[str]:
+    if value and value < share * usual:
         yield (
             f"{what} at {value / unit:.3g} {name}, {value / usual:.0%} of the median {usual / unit:.3g}"
             f" ({share:.0%} wanted)"

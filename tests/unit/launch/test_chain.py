@@ -206,5 +206,5 @@ def test_here_the_first_failure_ends_the_chain(capfd: pytest.CaptureFixture[str]
     assert launch(chain(*steps), where="local") == 2
     said = capfd.readouterr().err
     assert "tarmac: step 1 of 2, bad: tarmac prep prep.yaml 'sources.0" in said
-    assert said.endswith("tarmac: step bad ended with 2; the same command goes on from there\n")
+    assert said.endswith("tarmac: step bad ended with 2; mend what it says, then the same command goes on from there\n")
     assert not Path("corpus").exists()

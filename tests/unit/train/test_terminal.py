@@ -33,7 +33,7 @@ LINES = [
 
 
 def without_time(text: str) -> list[str]:
-    return [line[9:] for line in text.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)]
+    return [line[20:] for line in text.splitlines() if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line)]
 
 
 def test_piped_it_is_plain_lines() -> None:
