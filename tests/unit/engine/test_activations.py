@@ -14,6 +14,10 @@ ENGINES = [
 ]
 
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for the job of all."""
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     job = tmp_path_factory.mktemp("memory")
