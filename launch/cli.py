@@ -7,7 +7,7 @@ import sys
 
 from launch.chain import check_chain, is_chain, load_chain, run_chain, show_chain, submit_chain
 from launch.record import kept
-from launch.step import load_step, run_step, submit_step
+from launch.step import load_step, require_by_hand, run_step, submit_step
 from pipeline.config.cluster import SlurmCluster
 from pipeline.errors import ConfigError, RunError
 
@@ -77,6 +77,7 @@ def launch(arguments: argparse.Namespace) -> int:
     if is_chain(arguments.config):
         return _launch_chain(arguments)
     step = load_step(arguments.config, arguments.overrides, arguments.cluster)
+    require_by_hand(step.cluster, arguments.node_rank)
     if arguments.dry_run:
         plan = step.plan(arguments.node_rank)
         print(plan.shown(), end="")

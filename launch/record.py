@@ -35,6 +35,8 @@ def kept(run: str | Path) -> tuple[Path, list[str]]:
     Raises:
         RunError: It trains now, or was never launched so.
     """
+    if not Path(run).exists():
+        raise RunError(f"run {run} does not exist; give the folder of a run that was launched")
     if (owner := holder(run)) is not None:
         raise RunError(f"run {run} trains now: {owner}; stop it first with tarmac stop, or let it")
     try:

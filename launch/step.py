@@ -15,6 +15,7 @@ from pipeline.config.base import Config
 from pipeline.config.cluster import (
     ClusterConfig,
     DeepSpeedCluster,
+    LocalCluster,
     ProcessCluster,
     SlurmCluster,
     TorchrunCluster,
@@ -97,6 +98,12 @@ def submit_step(step: Step, after: Sequence[str] = ()) -> str:
     if step.job.is_parallel:
         keep_log(step.job.output, f"{step.cluster.log_dir}/{job_name(step.job)}-{number}")
     return number
+
+
+def require_by_hand(cluster: ProcessCluster | SlurmCluster, node_rank: int | None) -> None:
+    """Raise ConfigError if a machine's number is given where the command is given once."""
+    if node_rank is not None and isinstance(cluster, LocalCluster | SlurmCluster):
+        raise ConfigError(f"--node-rank ({node_rank}) is for several machines by hand, and this is {cluster.type}")
 
 
 def _node_rank(cluster: ProcessCluster, job: Job, machine: Machine, node_rank: int | None) -> int | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pipeline.config.base import Config
+from pipeline.config.sentences import PLACE_PATTERN, TIME_PATTERN
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Word = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value)]
@@ -69,7 +70,7 @@ class TorchrunCluster(Config):
     """torchrun."""
     nodes: PositiveInt = 1
     """Number of machines."""
-    endpoint: str | None = Field(default=None, pattern=r"^.+:\d+$")
+    endpoint: str | None = Field(default=None, pattern=PLACE_PATTERN)
     """Where several machines meet, host:port; the host is the first machine."""
     processes: PositiveInt | Literal["auto"] = "auto"
     """Ranks on each machine; `auto` is one per GPU, or 2 on a machine without GPUs."""
@@ -112,7 +113,7 @@ class SlurmCluster(Config):
     """GPUs, and so tasks, per node."""
     cpus_per_task: PositiveInt
     """CPU cores per task."""
-    time: str = Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")
+    time: str = Field(pattern=TIME_PATTERN)
     """Time limit, [days-]hours:minutes:seconds."""
     partition: str | None = None
     """Partition."""

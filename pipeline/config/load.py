@@ -64,7 +64,8 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config {path} is not UTF-8 text; give the path of a YAML file") from error
     value = parse_yaml(text, str(path))
     if not isinstance(value, dict):
-        raise ConfigError(f"config {path} must hold a mapping of keys to values, found {type(value).__name__}")
+        found = "nothing" if value is None else type(value).__name__
+        raise ConfigError(f"config {path} must hold a mapping of keys to values, found {found}")
     return value
 
 

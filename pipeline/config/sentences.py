@@ -10,7 +10,14 @@ from pydantic_core import ErrorDetails
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 """Of names that become folders."""
-_PATTERNS = {NAME_PATTERN: "lower-case letters, digits, _ and -, beginning with a letter or digit"}
+TIME_PATTERN = r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$"
+"""As SLURM takes it."""
+PLACE_PATTERN = r"^.+:\d+$"
+_PATTERNS = {
+    NAME_PATTERN: "lower-case letters, digits, _ and -, beginning with a letter or digit",
+    TIME_PATTERN: "[days-]hours:minutes:seconds, such as 1-12:00:00",
+    PLACE_PATTERN: "HOST:PORT",
+}
 """In words."""
 
 

@@ -39,6 +39,7 @@ def test_a_run_is_launched_stopped_and_resumed(tmp_path: Path) -> None:
     assert f"in {here}: tarmac launch recipe.yaml --cluster {LOCAL} tracking.log_every_steps=2" in said[1]
     assert [row["event"] for row in events(run, "start", "resume")] == ["start", "resume"]
     assert list(losses(run)) == list(range(2, 161, 2))
-    never = tarmac(there, "resume", str(tmp_path / "nowhere"))
+    (tmp_path / "mine").mkdir()
+    never = tarmac(there, "resume", str(tmp_path / "mine"))
     assert never.wait(60) == 2
     assert "has no record of a tarmac launch; give the command again" in never.communicate()[1]

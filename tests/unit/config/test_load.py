@@ -78,7 +78,7 @@ def test_every_number_python_writes_is_read_back(number: float) -> None:
         ("a: [1\nb: 2\n", r"config.yaml is not valid YAML: while parsing a flow sequence in line 1, .* line 2"),
         ("a: !!python/object/apply:os.getcwd []", r"config.yaml is not valid YAML"),
         ("- 1\n- 2\n", r"config.yaml must hold a mapping of keys to values, found list"),
-        ("", r"config.yaml must hold a mapping of keys to values, found NoneType"),
+        ("", r"config.yaml must hold a mapping of keys to values, found nothing"),
         ("\tx: 1", r"config.yaml is not valid YAML"),
     ],
 )

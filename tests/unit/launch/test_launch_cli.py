@@ -213,3 +213,33 @@ def test_of_several_machines_one_runs_what_is_one_process(
     assert "prep is one process, on the machine of --node-rank 0; nothing to do here" in capsys.readouterr().err
     with pytest.raises(RunError, match=r"prep is one process, .* cluster\.nodes \(2\); give --node-rank, 0 where"):
         tarmac("launch", preparation, "--cluster", cluster("torchrun"))
+
+
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_a_machines_number_is_refused_where_the_command_is_given_once(recipe: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--node-rank \(1\) is for several machines by hand, and this is {name}"):
+        tarmac("launch", recipe, "--cluster", cluster(name), "--node-rank", "1", "--dry-run")
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"time": "tomorrow"}, r"cluster.time is 'tomorrow'; it must be \[days-\]hours:minutes:seconds"),
+    ({"time": "0:02:00", "signal_seconds": 120}, r"signal_seconds \(120\) must be below time \(0:02:00, 120 s\)"),
+    ({"master_port": 99999}, "cluster.master_port is 99999; input should be less than or equal to 65535"),
+    ({"environment": {"DEBUG": True}}, "cluster.environment.DEBUG is True; input should be a valid string"),
+])  # fmt: skip
+def test_what_a_cluster_cannot_be_is_told(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    block = {"type": "slurm", "nodes": 1, "gpus_per_node": 1, "cpus_per_task": 1, "time": "1:00:00", **changes}
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"cluster": block}))
+    with pytest.raises(ConfigError, match=said):
+        load(ClusterConfig, str(tmp_path / "cluster.yaml"))
+
+
+def test_variables_may_be_numbers(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("cluster: {type: local, environment: {A: 1, B: 0.5, C: x}}")
+    found = load(ClusterConfig, str(tmp_path / "cluster.yaml")).cluster
+    assert found.environment == {"A": "1", "B": "0.5", "C": "x"}
+
+
+def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run .*never does not exist"):
+        tarmac("resume", str(tmp_path / "never"))
