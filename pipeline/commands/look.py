@@ -122,14 +122,14 @@ def _report(options: argparse.Namespace) -> None:
 
     folders = options.folders
     corpora = [folder for folder in folders if (Path(folder) / MANIFEST_NAME).is_file()]
-    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
-        raise RunError(f"{twice} is given twice; give runs that differ")
     if corpora and (len(folders) > 1 or options.live):
         raise RunError(f"{corpora[0]} is a corpus, and only runs are compared or followed; report it alone")
     if options.live:
         _serve_report(options)
     elif corpora:
         print(next(iter(entry_points(group="tarmac.report"))).load()(folders[0], options.output))
+    elif len(set(folders)) < len(folders):
+        raise RunError(f"{', '.join(folders)}: a run is given twice; give runs that differ")
     else:
         print(write_report(folders, options.output))
 

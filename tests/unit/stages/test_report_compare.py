@@ -103,6 +103,7 @@ def test_the_command_takes_several_runs(runs: list[Path], tmp_path: Path, monkey
     [
         (["{run}", "{corpus}"], "is a corpus, and only runs are compared or followed; report it alone"),
         (["--live", "{corpus}"], "is a corpus, and only runs are compared or followed"),
+        (["{run}", "{run}"], "a run is given twice; give runs that differ"),
         (["--live", "{run}", "{run}"], "--live serves the page of one run and writes none; name one run"),
         (["--live", "{run}", "--output", "x.html"], "--live serves the page of one run and writes none"),
         (["--live", "{run}", "--port", "70000"], "--port 70000 is no port; give one up to 65535"),
