@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launch.slurm import cancel, dependency
+from launch.sbatch import cancel, dependency
 from launch.step import Step, load_step, run_step, submit_step
 from pipeline.config.base import Config
 from pipeline.config.chain import ChainConfig

@@ -1,17 +1,16 @@
-"""A SLURM job: the batch script, which is a pure function of config and recipe, and its submission."""
+"""A SLURM job's batch script, a pure function of config and recipe."""
 
 import shlex
-import subprocess
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from string import Template
 
 from launch.container import check_seen, srun_options, wrapped
 from launch.plan import Job, Plan, check_environment, check_single_lines, exports
 from launch.slurm_variables import caches, dump_file, flight_recorder
 from pipeline.config.cluster import HealthCheck, SlurmCluster
-from pipeline.errors import RunError, UnhealthyError
+from pipeline.errors import UnhealthyError
 from pipeline.runtime.signals import EXIT_REQUEUE
 from pipeline.runtime.watchdog import EXIT_HANG
 
@@ -171,56 +170,6 @@ def _directives(cluster: SlurmCluster, job: Job, cores: int) -> list[str]:
     return [*lines, "--requeue" if cluster.requeue else "--no-requeue"]
 
 
-def dependency(after: Sequence[str]) -> tuple[str, ...]:
-    """Options of sbatch for a job that starts when others have succeeded, and goes when one of them cannot any more."""
-    return (f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes") if after else ()
-
-
 def job_name(job: Job) -> str:
     """What SLURM calls a job."""
     return f"tarmac-{job.name or PurePath(job.recipe).stem}"
-
-
-def submit(plan: Plan, log_dir: str, after: Sequence[str] = ()) -> str:
-    """Hand the script to SLURM and return the job's id.
-
-    Args:
-        plan: What to submit.
-        log_dir: Where its output goes.
-        after: Ids of the jobs that must have succeeded before it starts.
-
-    Raises:
-        RunError: The folder cannot be made, or SLURM does not take the job.
-    """
-    assert plan.script is not None
-    try:
-        Path(log_dir).mkdir(parents=True, exist_ok=True)  # SLURM drops a job's output if its folder is absent
-    except OSError as error:
-        raise RunError(
-            f"cluster.log_dir ({log_dir}) cannot be made: {error.strerror}; choose another folder"
-        ) from error
-    try:
-        command = (*plan.command, *dependency(after))
-        result = subprocess.run(command, input=plan.script, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise RunError(
-            "sbatch was not found; run this on a machine of the SLURM cluster, or add --dry-run to see the script"
-        ) from error
-    if result.returncode:
-        reason = "; ".join(line.strip() for line in result.stderr.splitlines() if line.strip())
-        raise RunError(f"sbatch refused the job ({reason}); mend the cluster file, --dry-run shows the script")
-    return result.stdout.strip().partition(";")[0]
-
-
-def cancel(jobs: Sequence[str]) -> str:
-    """Take jobs out of the queue; what is to be said of that, nothing if there are none."""
-    if not jobs:
-        return ""
-    try:
-        result = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
-        refused = result.stderr.strip() or f"status {result.returncode}" if result.returncode else ""
-    except OSError as error:
-        refused = str(error.strerror)
-    if refused:
-        return f"the steps before it may still be queued, as scancel failed ({refused}): scancel {' '.join(jobs)}"
-    return "the jobs of the steps before it were cancelled"

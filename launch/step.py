@@ -9,7 +9,8 @@ from launch.hostfile import find_node, plan_deepspeed, read_hosts
 from launch.local import plan_local
 from launch.plan import Job, Machine, Plan
 from launch.record import keep, keep_log
-from launch.slurm import job_name, plan_slurm, submit
+from launch.sbatch import submit
+from launch.slurm import job_name, plan_slurm
 from launch.torchrun import plan_torchrun
 from pipeline.config.base import Config
 from pipeline.config.cluster import (
