@@ -90,6 +90,9 @@ def steps_told(page: Page) -> str:
 
 
 def live(run: Path) -> Any:
-    """`tarmac report --live` as a user starts it."""
+    """`tarmac report --live` as a user starts it, whose shell lets Ctrl-C through; one in the background does not."""
     words = ["-c", "import sys; from pipeline.cli import main; sys.exit(main())", "report", "--live", str(run)]
-    return subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
