@@ -1,6 +1,7 @@
 """Tests marked `realdata` run when TARMAC_REALDATA names the folder of real data; they are deselected otherwise."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("tarmac", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tarmac")  # no test fails because a machine is slow or drew other examples
+
+
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # as of what a shell starts in the background; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -90,9 +90,6 @@ def steps_told(page: Page) -> str:
 
 
 def live(run: Path) -> Any:
-    """`tarmac report --live` as a user starts it, whose shell lets Ctrl-C through; one in the background does not."""
+    """`tarmac report --live` as a user starts it."""
     words = ["-c", "import sys; from pipeline.cli import main; sys.exit(main())", "report", "--live", str(run)]
-    return subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    return subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
