@@ -80,7 +80,7 @@ def test_a_rank_that_dies_as_they_reduce_is_named_alone(tmp_path: Path) -> None:
     )
     bad = tmp_path / "bad"
     folders = [tmp_path] * 4
-    results = health(folders, range(4), *LENIENT, "--timeout-seconds", "20", "--bad-nodes", str(bad), code=dying)
+    results = health(folders, range(4), *LENIENT, "--timeout-seconds", "40", "--bad-nodes", str(bad), code=dying)
     assert [status for status, _ in results] == [UNHEALTHY, UNHEALTHY, -9, UNHEALTHY], results
     assert "tarmac: node n2: rank 2 hung or died in an all-reduce. Leave out what" in results[0][1]
     assert bad.read_text() == "n2\n"

@@ -25,13 +25,16 @@ def neighbour_bandwidths(meeting: Meeting, hosts: Sequence[str], device: torch.d
         device: Where the tensor lies.
     """
     mine, found = hosts[meeting.ranks.rank], {}
+    seconds = (
+        meeting.seconds / 4
+    )  # to meet and to reduce, in two rounds: all are through in what ranks wait for each other
     for number, pairs in enumerate(rounds(list(dict.fromkeys(hosts)))):
         ranks = [rank for rank, host in enumerate(hosts) if host in pairs[mine]]
         others = [host for host in pairs[mine] if host != mine]
         for other in others:
             store = dist.PrefixStore(f"reduce {number} of {ranks[0]}", meeting.store)
             try:
-                found[other] = _together(store, ranks.index(meeting.ranks.rank), len(ranks), device, meeting.seconds)
+                found[other] = _together(store, ranks.index(meeting.ranks.rank), len(ranks), device, seconds)
             except RuntimeError:
                 found[other] = None
     return found

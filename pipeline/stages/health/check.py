@@ -85,7 +85,9 @@ def _meet(
     if not absent:
         _measure_together(meeting, mine, names, device)
     if meeting.ranks.is_main:
-        faults = _who(names, absent, "did not come") or _judge(meeting.collect("measures"), limits, names)
+        faults = _who(names, absent, "did not come") or _judge(
+            meeting.collect("measures", (), 2 * meeting.seconds), limits, names
+        )
         meeting.tell("faults", faults)
     faults = meeting.hear("faults")
     meeting.leave(absent)

@@ -35,19 +35,21 @@ class Meeting:
         self.store = dist.TCPStore(
             address, port, ranks.world_size, ranks.is_main, timedelta(seconds=seconds), wait_for_workers=False
         )
+        self.store.set_timeout(timedelta(seconds=4 * seconds))  # rank 0 speaks when it has waited for others
 
     def put(self, what: str, value: Any) -> None:
         """Leave this rank's word about something, of what JSON knows."""
         self.store.set(f"{what}/{self.ranks.rank}", json.dumps(value))
 
-    def collect(self, what: str, absent: Sequence[int] = ()) -> list[Any]:
+    def collect(self, what: str, absent: Sequence[int] = (), seconds: float | None = None) -> list[Any]:
         """All ranks' words; None of those who said nothing in time. For rank 0.
 
         Args:
             what: What they are about.
             absent: Ranks that nobody waits for.
+            seconds: How long to wait, if not as long as always.
         """
-        end = time.monotonic() + self.seconds
+        end = time.monotonic() + (seconds or self.seconds)
         words: list[Any] = [None] * self.ranks.world_size
         missing = [rank for rank in range(len(words)) if rank not in absent]
         while missing:
@@ -71,9 +73,8 @@ class Meeting:
         """Rank 0 stays until all have heard everything but those who are not there, or a while."""
         self.put("left", True)
         if self.ranks.is_main:
-            self.seconds = _LEAVING_SECONDS
             with suppress(dist.DistError):
-                self.collect("left", absent)
+                self.collect("left", absent, _LEAVING_SECONDS)
 
 
 def host_of(rank: int, world_size: int, hosts: Sequence[str]) -> str:
